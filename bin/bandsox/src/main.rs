@@ -1,0 +1,3 @@
+//! Self-hosted microVM sandboxes: one program, no daemon.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The Engine trait and what engines share: RAM, disks, events.

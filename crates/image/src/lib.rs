@@ -1,0 +1,1 @@
+//! Kernels, initramfs, base images and overlays.

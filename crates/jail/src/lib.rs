@@ -1,0 +1,1 @@
+//! Starts an engine with nothing that it does not need.

@@ -1,0 +1,1 @@
+//! One VM: lifecycle driver, agent links, control socket.

@@ -1,0 +1,1 @@
+//! What a VM is: validated configuration, and its lifecycle as a pure function.

@@ -1,0 +1,1 @@
+//! The storage directory: metadata, allocators, locks.

@@ -1,0 +1,3 @@
+//! cargo xtask: demo, test, bench, soak, check.
+
+fn main() {}
