@@ -1,0 +1,26 @@
+//! The test bed: real kernels, real root file systems, the real program.
+//!
+//! ```text
+//!   Bed (kernel .deb, root file system, vsock-peer)   made once, under target/testbed
+//!     └─ Storage (a directory of its own)             one per test; kills what it started in Drop
+//!          └─ Vm (id; start, exec, upload …)          each call runs the program as a user would
+//! ```
+//!
+//! Nothing here imports a crate of the workspace: what the tests know of BandSox is what its users see, that is
+//! commands, files and sockets. `cargo xtask demo` and `bench` stand on the same bed.
+
+mod bed;
+mod deadline;
+mod outcome;
+mod processes;
+mod storage;
+mod vm;
+mod vsock;
+
+pub use bed::{Bed, workspace_root};
+pub use deadline::{GENEROUS, eventually};
+pub use outcome::{Outcome, Run, Started};
+pub use processes::{Process, descendants, naming};
+pub use storage::Storage;
+pub use vm::Vm;
+pub use vsock::connect;
