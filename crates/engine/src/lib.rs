@@ -16,14 +16,18 @@
 
 mod control;
 mod event;
+mod kvm;
 mod launch;
 mod machine;
 mod ram;
+mod select;
 
 pub use control::{CommandError, Engine, EngineInfo, VsockPlug};
 pub use event::{EngineEvent, EngineExit, ExitStatus, ShutdownCause};
+pub use kvm::{KvmReason, KvmReport, probe_kvm};
 pub use launch::{
     InheritedFd, LaunchError, LaunchSpec, Launcher, Limits, Process, SealError, SealReport,
 };
 pub use machine::{Disk, MachineSpec, SerialLink};
 pub use ram::{GuestRam, GuestRamError};
+pub use select::{Accelerator, EngineUnavailable, select};
