@@ -32,6 +32,13 @@ pub trait Engine: Send {
     /// See [`CommandError`].
     fn resume(&mut self) -> Result<(), CommandError>;
 
+    /// Whether the virtual CPUs run.
+    ///
+    /// # Errors
+    ///
+    /// See [`CommandError`].
+    fn is_running(&mut self) -> Result<bool, CommandError>;
+
     /// Presses the machine's power button. A guest may ignore it.
     ///
     /// # Errors

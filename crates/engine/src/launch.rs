@@ -82,11 +82,35 @@ pub trait Process: Send {
     /// See [`SealError`].
     fn seal(&mut self) -> Result<SealReport, SealError>;
 
-    /// Kills it. Never fails, never waits, may be called again.
-    fn kill(&mut self);
+    /// A way to kill the process that works from any thread, while another one waits for it.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system said.
+    fn kill_switch(&self) -> io::Result<KillSwitch>;
 
     /// Waits until it has ended. `None` after `timeout`.
     fn wait(&mut self, timeout: Duration) -> Option<ExitStatus>;
+}
+
+/// Kills a process, by ending the half of a socket that its guardian listens to.
+///
+/// The guardian has the right to kill the process even where the caller has given it up.
+#[derive(Debug)]
+pub struct KillSwitch(OwnedFd);
+
+impl KillSwitch {
+    /// Wraps a socket whose other end kills the process as soon as this one stops sending.
+    #[must_use]
+    pub fn new(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// Kills the process. Never waits; pulling it twice does nothing more.
+    pub fn pull(&self) {
+        // The only failure is that the guardian is gone, and the process with it.
+        rustix::net::shutdown(&self.0, rustix::net::Shutdown::Write).ok();
+    }
 }
 
 /// What [`Process::seal`] achieved, in words for the log.

@@ -26,7 +26,8 @@ pub use control::{CommandError, Engine, EngineInfo, VsockPlug};
 pub use event::{EngineEvent, EngineExit, ExitStatus, ShutdownCause};
 pub use kvm::{KvmReason, KvmReport, probe_kvm};
 pub use launch::{
-    InheritedFd, LaunchError, LaunchSpec, Launcher, Limits, Process, SealError, SealReport,
+    InheritedFd, KillSwitch, LaunchError, LaunchSpec, Launcher, Limits, Process, SealError,
+    SealReport,
 };
 pub use machine::{Disk, MachineSpec, SerialLink};
 pub use ram::{GuestRam, GuestRamError};
