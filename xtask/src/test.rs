@@ -1,0 +1,50 @@
+//! `cargo xtask test`: what a change must pass, in one command on a fresh machine.
+
+use std::process::Command;
+
+use anyhow::Result;
+use bandsox_e2e::{Bed, workspace_root};
+
+use crate::check;
+use crate::setup::{self, Build, nextest, packages};
+use crate::step::{run as run_command, step};
+
+/// Set-up, then everything from the quickest to the slowest.
+pub(crate) fn run() -> Result<()> {
+    packages::ensure(&[packages::RUN, packages::TEST].concat())?;
+    nextest::ensure()?;
+    step("formatting", || run_command(&mut cargo(&["fmt", "--all", "--check"])))?;
+    step("checks of the repository", check::run)?;
+    step("clippy", || {
+        let clippy = ["clippy", "--quiet", "--locked", "--workspace", "--all-targets"];
+        run_command(cargo(&clippy).args(["--all-features", "--", "-D", "warnings"]))
+    })?;
+    let bed = setup::ready(&[], Build::Debug)?;
+    step("tests", || {
+        let nextest = ["nextest", "run", "--locked", "--workspace", "--no-tests=fail"];
+        run_command(in_bed(&mut cargo(&nextest), &bed))
+    })?;
+    step("examples in the documentation", || {
+        run_command(&mut cargo(&["test", "--quiet", "--locked", "--workspace", "--doc"]))
+    })?;
+    step("documentation", || {
+        let doc = ["doc", "--quiet", "--locked", "--workspace", "--no-deps"];
+        let warnings = "-D warnings -A rustdoc::private-intra-doc-links";
+        run_command(cargo(&doc).arg("--document-private-items").env("RUSTDOCFLAGS", warnings))
+    })
+}
+
+/// `cargo WORDS` at the root of the work tree.
+pub(crate) fn cargo(words: &[&str]) -> Command {
+    let mut command = Command::new(setup::cargo());
+    command.args(words).current_dir(workspace_root());
+    command
+}
+
+/// Tells tests where the pieces of the bed are.
+pub(crate) fn in_bed<'a>(command: &'a mut Command, bed: &Bed) -> &'a mut Command {
+    command
+        .env("BANDSOX_TEST_KERNEL_DEB", &bed.kernel_deb)
+        .env("BANDSOX_TEST_ROOTFS", &bed.rootfs)
+        .env("BANDSOX_TEST_BIN", &bed.bandsox)
+}
