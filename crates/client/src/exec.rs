@@ -1,0 +1,10 @@
+//! Commands in the guest.
+
+mod conversation;
+mod drive;
+mod inbound;
+mod sink;
+
+pub use bandsox_proto::v2::{Exec, Exit, SessionId, WindowSize};
+pub use conversation::{Begin, Conversation, Event, Misbehaved};
+pub use drive::{Attachment, Command, Ended, ExecError, LinkError, Streams, run};
