@@ -1,0 +1,350 @@
+//! Reclaiming what dead VMs held and what interrupted commands left.
+//!
+//! What may go, and what keeps it:
+//!
+//! | what                                         | goes if                                      |
+//! |----------------------------------------------|----------------------------------------------|
+//! | the rest of an interrupted removal           | always                                       |
+//! | the rest of a write that was interrupted     | always: writes happen under the store's lock |
+//! | a run that nobody ended, its CID and port    | its lock is free                             |
+//! | sockets of a known VM                        | its lock is free                             |
+//! | disk, sockets, logs, lock of an unknown VM   | its lock is free, no metadata name them, and |
+//! |                                              | no metadata file is damaged, unless the lock |
+//! |                                              | record shows an interrupted creation         |
+//!
+//! Images and snapshots are nobody's to reclaim here.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use bandsox_spec::{StopReason, VmId};
+use serde::Serialize;
+
+use crate::file::{self, FileError};
+use crate::guard::{GuardError, StoreGuard};
+use crate::record::LockUse;
+use crate::remove::{allocated_bytes, owner_of};
+use crate::store::{ReadError, Store};
+
+/// Whether anything is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// What can be reclaimed is.
+    Reclaim,
+    /// It is only listed.
+    DryRun,
+}
+
+/// What was reclaimed, or would be, and what was not.
+#[derive(Debug, Default, Serialize)]
+pub struct CleanupReport {
+    /// Whether this is only what would be.
+    pub dry_run: bool,
+    /// What is no longer there.
+    pub reclaimed: Vec<Reclaimed>,
+    /// What looks as if it could go and may not.
+    pub kept: Vec<Kept>,
+    /// What should have gone and could not.
+    pub failed: Vec<Failed>,
+}
+
+impl CleanupReport {
+    /// How much room was freed. Unit: bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.reclaimed.iter().map(|item| item.bytes).fold(0, u64::saturating_add)
+    }
+}
+
+/// Something that was reclaimed.
+#[derive(Debug, Serialize)]
+pub struct Reclaimed {
+    /// What kind of thing.
+    pub what: What,
+    /// Whose it was, if that can be told.
+    pub vm: Option<VmId>,
+    /// Where it was; for a run, the metadata.
+    pub path: PathBuf,
+    /// Why it could go.
+    pub why: Why,
+    /// How much room it took. Unit: bytes.
+    pub bytes: u64,
+}
+
+/// Something that was kept.
+#[derive(Debug, Serialize)]
+pub struct Kept {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The damaged metadata files that may refer to it.
+    pub damaged: Vec<PathBuf>,
+}
+
+/// Something that could not be reclaimed.
+#[derive(Debug, Serialize)]
+pub struct Failed {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What the operating system said.
+    pub error: String,
+}
+
+/// A kind of thing that can be reclaimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum What {
+    /// A run that nobody ended: its CID and port, and what the metadata said of it.
+    Run,
+    /// A writable disk.
+    Disk,
+    /// Sockets.
+    Sockets,
+    /// Logs.
+    Logs,
+    /// A lock file.
+    Lock,
+    /// What an interrupted write left.
+    Temporary,
+    /// What an interrupted removal left.
+    Removal,
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Run => "run",
+            Self::Disk => "disk",
+            Self::Sockets => "sockets",
+            Self::Logs => "logs",
+            Self::Lock => "lock",
+            Self::Temporary => "temporary file",
+            Self::Removal => "removed VM",
+        })
+    }
+}
+
+/// Why something could be reclaimed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Why {
+    /// Its VM was running and has no monitor any more.
+    Ended(StopReason),
+    /// Its VM does not run.
+    NotRunning,
+    /// There is no such VM.
+    NoSuchVm,
+    /// The command that was making its VM did not finish.
+    CreationInterrupted,
+    /// The command that was removing its VM did not finish.
+    RemovalInterrupted,
+    /// The command that was writing it did not finish.
+    WriteInterrupted,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(reason) => reason.fmt(f),
+            Self::NotRunning => f.write_str("its VM is not running"),
+            Self::NoSuchVm => f.write_str("it belongs to no VM"),
+            Self::CreationInterrupted => f.write_str("its VM was never finished"),
+            Self::RemovalInterrupted => f.write_str("its VM was being removed"),
+            Self::WriteInterrupted => f.write_str("its writing was interrupted"),
+        }
+    }
+}
+
+impl Store {
+    /// Reclaims what dead VMs held and what interrupted commands left. Touches nothing of a VM that
+    /// lives, or is being made, and nothing that a damaged metadata file may refer to.
+    ///
+    /// # Errors
+    ///
+    /// [`CleanupError`] if the store cannot be looked at. What cannot be deleted is in the report.
+    pub fn cleanup(&self, mode: Mode) -> Result<CleanupReport, CleanupError> {
+        let guard = self.guard()?;
+        let mut pass = Pass::new(self, &guard, mode)?;
+        pass.removals()?;
+        pass.temporaries()?;
+        pass.runs()?;
+        pass.files()?;
+        if mode == Mode::Reclaim {
+            self.rewrite_allocators(&guard);
+        }
+        Ok(pass.report)
+    }
+}
+
+/// One look at everything.
+struct Pass<'a> {
+    store: &'a Store,
+    guard: &'a StoreGuard,
+    mode: Mode,
+    /// VMs with metadata, damaged or not.
+    known: BTreeSet<VmId>,
+    /// Paths that metadata name.
+    referenced: BTreeSet<PathBuf>,
+    /// Metadata files that may refer to anything.
+    damaged: Vec<PathBuf>,
+    report: CleanupReport,
+}
+
+impl<'a> Pass<'a> {
+    fn new(store: &'a Store, guard: &'a StoreGuard, mode: Mode) -> Result<Self, FileError> {
+        let report = CleanupReport { dry_run: mode == Mode::DryRun, ..CleanupReport::default() };
+        let mut pass = Self {
+            store,
+            guard,
+            mode,
+            known: BTreeSet::new(),
+            referenced: BTreeSet::new(),
+            damaged: Vec::new(),
+            report,
+        };
+        for stem in store.metadata_stems()? {
+            let Ok(id) = stem.parse::<VmId>() else {
+                pass.damaged.push(store.paths().metadata_dir().join(format!("{stem}.json")));
+                continue;
+            };
+            match store.read(&id) {
+                Ok(metadata) => pass.referenced.extend(metadata.referenced_paths()),
+                Err(ReadError::Damaged { path, .. }) => pass.damaged.push(path),
+                Err(ReadError::NotFound { .. }) => continue,
+            }
+            pass.known.insert(id);
+        }
+        Ok(pass)
+    }
+
+    fn removals(&mut self) -> Result<(), FileError> {
+        for id in self.store.unfinished_removals()? {
+            let path = self.store.paths().tombstone(&id);
+            let removed = match self.mode {
+                Mode::DryRun => Ok(0),
+                Mode::Reclaim => {
+                    self.store.finish_removal(self.guard, &id).map(|removed| removed.bytes)
+                }
+            };
+            let item = (What::Removal, Some(id), Why::RemovalInterrupted);
+            self.note(item, path, removed);
+        }
+        Ok(())
+    }
+
+    fn temporaries(&mut self) -> Result<(), FileError> {
+        let paths = self.store.paths();
+        for directory in [paths.metadata_dir(), paths.root().to_owned()] {
+            for name in file::names_in(&directory)? {
+                let text = name.to_string_lossy();
+                if text.starts_with('.') && text.ends_with(".json.tmp") {
+                    let item = (What::Temporary, None, Why::WriteInterrupted);
+                    self.reclaim(item, directory.join(&name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn runs(&mut self) -> Result<(), FileError> {
+        for id in self.known.clone() {
+            let Ok(metadata) = self.store.read(&id) else { continue };
+            if !metadata.phase().has_monitor()
+                || self.store.state_of_lock(&id, Some(&metadata))?.is_live()
+            {
+                continue;
+            }
+            let path = self.store.paths().metadata(&id);
+            let ended = crate::list::ended(metadata.clone());
+            let reason = ended.stop_reason().unwrap_or(StopReason::MonitorDied);
+            let settled = match self.mode {
+                Mode::DryRun => Ok(0),
+                Mode::Reclaim => self.store.settle(self.guard, metadata).map(|_| 0),
+            };
+            self.note((What::Run, Some(id), Why::Ended(reason)), path, settled);
+        }
+        Ok(())
+    }
+
+    /// The lock files last: they say whose creation was interrupted.
+    fn files(&mut self) -> Result<(), FileError> {
+        let paths = self.store.paths().clone();
+        for (directory, what) in [
+            (paths.disks(), What::Disk),
+            (paths.sockets(), What::Sockets),
+            (paths.logs(), What::Logs),
+            (paths.locks(), What::Lock),
+        ] {
+            for name in file::names_in(&directory)? {
+                if let Some(id) = owner_of(&name) {
+                    self.file(what, &id, directory.join(&name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, what: What, id: &VmId, path: PathBuf) -> Result<(), FileError> {
+        let metadata = self.store.read(id).ok();
+        if self.store.state_of_lock(id, metadata.as_ref())?.is_live() {
+            return Ok(());
+        }
+        if self.known.contains(id) {
+            if metadata.is_some() && what == What::Sockets {
+                self.reclaim((what, Some(id.clone()), Why::NotRunning), path);
+            }
+            return Ok(());
+        }
+        if self.referenced.contains(&path) {
+            return Ok(());
+        }
+        let purpose = self.store.lock_record(id)?.map(|record| record.purpose);
+        if purpose == Some(LockUse::Create) {
+            self.reclaim((what, Some(id.clone()), Why::CreationInterrupted), path);
+        } else if self.damaged.is_empty() {
+            self.reclaim((what, Some(id.clone()), Why::NoSuchVm), path);
+        } else {
+            self.report.kept.push(Kept { path, damaged: self.damaged.clone() });
+        }
+        Ok(())
+    }
+
+    fn reclaim(&mut self, item: (What, Option<VmId>, Why), path: PathBuf) {
+        let bytes = allocated_bytes(&path);
+        let done = match self.mode {
+            Mode::DryRun => Ok(bytes),
+            Mode::Reclaim => file::delete_tree(&path).map(|_| bytes),
+        };
+        self.note(item, path, done);
+    }
+
+    fn note(
+        &mut self,
+        (what, vm, why): (What, Option<VmId>, Why),
+        path: PathBuf,
+        done: Result<u64, FileError>,
+    ) {
+        match done {
+            Ok(bytes) => self.report.reclaimed.push(Reclaimed { what, vm, path, why, bytes }),
+            Err(error) => self.report.failed.push(failure(&path, &error)),
+        }
+    }
+}
+
+fn failure(path: &Path, error: &FileError) -> Failed {
+    Failed { path: path.to_owned(), error: format!("{error}: {}", error.source) }
+}
+
+/// Why nothing could be cleaned up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CleanupError {
+    /// A directory could not be read, or a lock not be asked about.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The store could not be locked.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+}
