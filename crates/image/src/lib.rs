@@ -11,5 +11,6 @@ pub mod base;
 pub mod kernel;
 pub mod overlay;
 
+mod archive;
 mod atomic;
 mod digest;

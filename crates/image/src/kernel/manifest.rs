@@ -1,10 +1,13 @@
 //! `kernel/manifest.json`: what is installed, by name, size and digest.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use super::Source;
+use crate::digest;
 
 /// An installed kernel, as the engine starts it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +54,26 @@ pub enum LoadError {
         /// What the manifest says.
         want: u64,
     },
+    /// A file has the right size and the wrong content.
+    #[error("{path} is damaged; run `bandsox init` again")]
+    Digest {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The initramfs is not one that this program makes.
+    #[error("{path} cannot be read; run `bandsox init` again")]
+    Initramfs {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The manifest is of another version of this program.
+    #[error("{path} has format {found}, this program knows format 1; run `bandsox init` again")]
+    Format {
+        /// The manifest.
+        path: PathBuf,
+        /// What it says.
+        found: u32,
+    },
     /// The operating system refused.
     #[error("could not read {path}")]
     Io {
@@ -80,6 +103,9 @@ pub(super) struct Manifest {
     pub(super) has_vsock: bool,
     /// See [`Kernel::has_erofs`].
     pub(super) has_erofs: bool,
+    /// Hex SHA-256 of the package that kernel and modules came from; absent for other sources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) source_sha256: Option<String>,
 }
 
 /// One installed file.
@@ -111,6 +137,7 @@ impl Kernel {
             modules: _,
             has_vsock,
             has_erofs,
+            source_sha256: _,
         } = manifest;
         Ok(Self {
             kernel: kernel.locate(&dir)?,
@@ -134,14 +161,46 @@ impl Manifest {
                 LoadError::Io { path: path.clone(), source }
             }
         })?;
-        serde_json::from_slice(&text).map_err(|source| LoadError::Manifest { path, source })
+        let manifest: Self = match serde_json::from_slice(&text) {
+            Ok(manifest) => manifest,
+            Err(source) => return Err(LoadError::Manifest { path, source }),
+        };
+        if manifest.format != 1 {
+            return Err(LoadError::Format { path, found: manifest.format });
+        }
+        Ok(manifest)
+    }
+
+    /// Compares every file with its digest.
+    pub(super) fn verify(&self, dir: &Path) -> Result<(), LoadError> {
+        for record in [&self.kernel, &self.initramfs] {
+            let path = record.locate(dir)?;
+            let read = File::open(&path).and_then(|mut file| digest::of_reader(&mut file));
+            match read {
+                Ok((found, _)) if found == record.sha256 => {}
+                Ok(_) => return Err(LoadError::Digest { path }),
+                Err(source) => return Err(LoadError::Io { path, source }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `source` is known to give these very files.
+    pub(super) fn is_from(&self, source: &Source, source_sha256: Option<&str>) -> bool {
+        match source {
+            Source::Installed => true,
+            Source::Deb { .. } => {
+                self.source_sha256.is_some() && self.source_sha256.as_deref() == source_sha256
+            }
+            Source::KernelAndModules { .. } | Source::Host => false,
+        }
     }
 }
 
 impl FileRecord {
     /// The file's path, if it has the right size.
     pub(super) fn locate(&self, dir: &Path) -> Result<PathBuf, LoadError> {
-        let path = dir.join(&self.file);
+        let path = dir.join(Path::new(&self.file).file_name().unwrap_or_default());
         let found = match fs::metadata(&path) {
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,

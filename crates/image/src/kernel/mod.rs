@@ -4,11 +4,27 @@
 //! it again. Both are driven by the manifest, which is written last and names every file's digest, so that a half-done or
 //! damaged installation is seen and repaired.
 
+mod boot_image;
+mod cpio;
+mod deb;
+mod elf;
+mod host;
+mod initramfs;
+mod install;
 mod manifest;
+mod modinfo;
+mod modules;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+pub use boot_image::BootImageError;
+pub use cpio::TooLarge;
+pub use deb::DebError;
+pub use install::{InstallError, install};
 pub use manifest::{Kernel, LoadError};
+pub use modules::ModulesError;
+
+pub use crate::archive::ReadError;
 
 /// Where a kernel and its modules come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,35 +63,4 @@ pub struct Installed {
     pub changed: bool,
     /// What is in place now.
     pub kernel: Kernel,
-}
-
-/// Why a kernel could not be installed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum InstallError {
-    /// [`Source::Installed`] was asked for and there is nothing whole in place.
-    #[error("no usable kernel is installed")]
-    NotInstalled {
-        /// What is wrong with what is there.
-        source: LoadError,
-    },
-}
-
-/// Installs a kernel and an initramfs with `agent` as its `/init` into `store_dir/kernel`.
-///
-/// Run again with the same source and agent it changes nothing; a half-done or damaged installation is done again. The
-/// old files stay in place until the new ones are whole.
-///
-/// # Errors
-///
-/// [`InstallError`]; what was in place stays.
-pub fn install(
-    store_dir: &Path,
-    source: &Source,
-    force: Force,
-    agent: &[u8],
-) -> Result<Installed, InstallError> {
-    let _ = (source, force, agent);
-    let kernel = Kernel::load(store_dir).map_err(|source| InstallError::NotInstalled { source })?;
-    Ok(Installed { changed: false, kernel })
 }
