@@ -203,7 +203,6 @@ impl Outcome {
     /// # Panics
     ///
     /// When it failed.
-    #[must_use]
     pub fn ok(self) -> Self {
         assert!(self.status.success(), "must succeed\n{self}");
         self
@@ -214,7 +213,6 @@ impl Outcome {
     /// # Panics
     ///
     /// When it succeeded, or said something else, or panicked.
-    #[must_use]
     pub fn refused(self, message: &str) -> Self {
         assert!(!self.status.success(), "must fail\n{self}");
         assert!(self.complaint().contains(message), "must say: {message}\n{self}");
@@ -227,7 +225,6 @@ impl Outcome {
     /// # Panics
     ///
     /// When it is another.
-    #[must_use]
     pub fn code(self, code: i32) -> Self {
         assert_eq!(self.status.code(), Some(code), "exit code\n{self}");
         self

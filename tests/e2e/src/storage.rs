@@ -86,6 +86,12 @@ impl Storage {
         &self.root
     }
 
+    /// The program that [`Storage::bandsox`] runs.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// A path for the test's own files, outside the storage and removed with it.
     #[must_use]
     pub fn scratch(&self, name: &str) -> PathBuf {
@@ -104,10 +110,21 @@ impl Storage {
         path
     }
 
-    /// `bandsox --storage … ARGS`.
+    /// Gives a file to the user whose storage this is.
+    ///
+    /// # Panics
+    ///
+    /// When we may not.
+    pub fn give_to_user(&self, path: &Path) {
+        if let Some(user) = self.as_user {
+            std::os::unix::fs::chown(path, Some(user), Some(user)).expect("root may");
+        }
+    }
+
+    /// The program, run by the user whose storage this is, without arguments yet.
     #[must_use]
-    pub fn bandsox(&self, args: &[&str]) -> Run {
-        let run = match self.as_user {
+    pub fn user_program(&self) -> Run {
+        match self.as_user {
             Some(user) => Run::new("setpriv")
                 .args([
                     format!("--reuid={user}"),
@@ -117,8 +134,13 @@ impl Storage {
                 .arg(&self.program)
                 .env("HOME", self.dir.path()),
             None => Run::new(&self.program),
-        };
-        run.arg("--storage").arg(&self.root).args(args).env("BANDSOX_LOG", "debug")
+        }
+    }
+
+    /// `bandsox --storage … ARGS`.
+    #[must_use]
+    pub fn bandsox(&self, args: &[&str]) -> Run {
+        self.user_program().arg("--storage").arg(&self.root).args(args)
     }
 
     /// `create` from the test bed's ext4 image, with small defaults.

@@ -1,3 +1,21 @@
 //! End to end: the real program, a real kernel, real guests.
 //!
 //! One file per subject; `cargo xtask check` sees to it that none is forgotten here.
+
+mod damage;
+mod deaths;
+mod exec;
+mod full_disk;
+mod guide;
+mod jail;
+mod lifecycle;
+mod logs;
+mod old_metadata;
+mod ordinary_user;
+mod permissions;
+mod program;
+mod protocol_v1;
+mod soak;
+mod sockets;
+mod transfers;
+mod trees;

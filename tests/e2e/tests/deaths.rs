@@ -1,0 +1,127 @@
+//! kill -9, to each of the processes that a VM is made of.
+
+use std::fs;
+
+use bandsox_e2e::{Process, Storage, Vm, descendants, eventually};
+use rustix::process::Signal;
+
+const BIG: usize = 64 << 20;
+
+#[test]
+fn a_client_killed_while_it_uploads_leaves_the_old_file() {
+    let storage = Storage::new();
+    let vm = storage.started("upload");
+    let local = storage.file("big", &vec![b'n'; BIG]);
+    vm.sh("echo old > /var/tmp/file");
+
+    for protocol in ["v1", "v2"] {
+        let upload = vm.upload(&local, "/var/tmp/file").args(["--protocol", protocol]).spawn();
+        eventually("the transfer has begun", || (others(&vm) > 0).then_some(()));
+        upload.signal(Signal::KILL);
+        drop(upload.wait());
+
+        assert_eq!(vm.sh("cat /var/tmp/file"), "old", "{protocol}");
+        eventually("the half file is gone", || (others(&vm) == 0).then_some(()));
+    }
+    vm.upload(&local, "/var/tmp/file").ok();
+    assert_eq!(vm.sh("stat -c %s /var/tmp/file"), BIG.to_string());
+}
+
+/// How many files lie beside the one that is replaced.
+fn others(vm: &Vm<'_>) -> usize {
+    vm.sh("ls -A /var/tmp").lines().filter(|name| *name != "file").count()
+}
+
+#[test]
+fn a_client_killed_while_it_downloads_leaves_the_old_file() {
+    let storage = Storage::new();
+    let vm = storage.started("download");
+    vm.sh(&format!("head -c {BIG} /dev/zero | tr '\\0' n > /var/tmp/big"));
+    let dir = storage.scratch("dir");
+    fs::create_dir(&dir).expect("ours");
+    let local = dir.join("file");
+    fs::write(&local, "old").expect("ours");
+
+    for protocol in ["v1", "v2"] {
+        let download = vm.download("/var/tmp/big", &local).args(["--protocol", protocol]).spawn();
+        let mut download = Some(download);
+        eventually("the transfer has begun or is over", || {
+            let begun = fs::read_dir(&dir).expect("ours").count() > 1;
+            let over = !download.as_mut().is_some_and(bandsox_e2e::Started::is_running);
+            (begun || over).then_some(())
+        });
+        let download = download.take().expect("put there above");
+        download.signal(Signal::KILL);
+        drop(download.wait());
+
+        assert_eq!(fs::read(&local).expect("ours"), b"old", "{protocol}");
+    }
+    vm.download("/var/tmp/big", &local).ok();
+    assert!(fs::read(&local).expect("ours") == vec![b'n'; BIG]);
+}
+
+#[test]
+fn a_killed_monitor_takes_its_engine_along_and_gives_the_lease_back() {
+    let storage = Storage::new();
+    let vm = storage.started("orphan");
+    vm.sh("echo kept > /etc/kept; sync");
+    let (monitor, family) = (vm.monitor(), descendants(vm.monitor().pid));
+    assert!(!family.is_empty());
+
+    monitor.kill();
+
+    eventually("its children are gone", || {
+        family.iter().all(|process| Process::read(process.pid).is_none()).then_some(())
+    });
+    assert_eq!(vm.status(), "crashed");
+    let reason = vm.inspect()["status_reason"].to_string().to_lowercase();
+    assert!(reason.contains("monitor"), "{reason}");
+    vm.run("exec", &["--", "true"]).output().code(125);
+    let other = storage.started("other");
+    assert_eq!(other.metadata()["vsock_config"]["cid"], 3, "the dead one's lease is taken back");
+    vm.start();
+    assert_eq!(vm.sh("cat /etc/kept"), "kept");
+}
+
+#[test]
+fn a_killed_engine_is_reported_by_its_monitor() {
+    let storage = Storage::new();
+    let vm = storage.started("shot");
+    let hanging = vm.exec(&["sleep", "100000"]).spawn();
+    eventually("it runs", || vm.sh("ps -o args").contains("sleep 100000").then_some(()));
+
+    vm.engine().kill();
+
+    hanging.wait().code(125);
+    vm.becomes("crashed");
+    let reason = vm.inspect()["status_reason"].to_string().to_lowercase();
+    assert!(reason.contains("engine") || reason.contains("qemu"), "{reason}");
+    assert!(reason.contains("kill") || reason.contains('9'), "it does not say how: {reason}");
+    assert!(vm.metadata()["vsock_config"]["cid"].is_null(), "the lease is given back");
+    vm.start();
+    assert_eq!(vm.sh("echo again"), "again");
+}
+
+#[test]
+fn a_monitor_killed_while_files_move_leaves_both_sides_as_they_were() {
+    let storage = Storage::new();
+    let vm = storage.started("mid-transfer");
+    vm.sh(&format!(
+        "echo old > /var/tmp/up; head -c {BIG} /dev/zero | tr '\\0' n > /var/tmp/down; sync"
+    ));
+    let up = storage.file("up", &vec![b'n'; BIG]);
+    let down = storage.file("down", b"old");
+
+    let upload = vm.upload(&up, "/var/tmp/up").spawn();
+    let download = vm.download("/var/tmp/down", &down).spawn();
+    eventually("something arrives", || (vm.sh("ls -A /var/tmp").lines().count() > 2).then_some(()));
+    vm.monitor().kill();
+    let (uploaded, downloaded) = (upload.wait(), download.wait());
+
+    assert!(!uploaded.status.success(), "{uploaded}");
+    if !downloaded.status.success() {
+        assert_eq!(fs::read(&down).expect("ours"), b"old");
+    }
+    vm.start();
+    assert_eq!(vm.sh("cat /var/tmp/up"), "old");
+}

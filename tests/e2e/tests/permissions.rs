@@ -1,0 +1,84 @@
+//! Who may read what: sockets, metadata with secrets, logs.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use bandsox_e2e::{Bed, Run, Storage, Vm};
+
+#[test]
+fn nothing_of_a_vm_is_readable_by_others_whatever_the_umask() {
+    let storage = Storage::new();
+    let create =
+        Run::new("sh").arg("-c").arg("umask 0; exec \"$@\"").arg("sh").arg(storage.program());
+    let create = create.arg("--storage").arg(storage.root()).args(["create", "-e", "TOKEN=s3cret"]);
+    let vm = Vm::new(&storage, create.arg(Bed::get().ext4()).ok());
+    let start =
+        Run::new("sh").arg("-c").arg("umask 0; exec \"$@\"").arg("sh").arg(storage.program());
+    start.arg("--storage").arg(storage.root()).args(["start", &vm.id]).output().ok();
+    assert_eq!(vm.sh("echo $TOKEN"), "s3cret");
+
+    let exposed: Vec<_> = ["metadata", "disks", "logs", "sockets", "locks"]
+        .iter()
+        .flat_map(|dir| reachable_by_others(&storage.root().join(dir), true))
+        .collect();
+
+    assert_eq!(exposed, Vec::<PathBuf>::new());
+    assert_eq!(mode(&vm.metadata_path()), 0o600);
+    assert_eq!(mode(&vm.sockets()), 0o700);
+    assert!(!vm.monitor_log().contains("s3cret"), "a secret is in the log");
+    let family = bandsox_e2e::descendants(vm.monitor().pid);
+    let told = family
+        .iter()
+        .flat_map(|process| &process.args)
+        .any(|arg| arg.to_string_lossy().contains("s3cret"));
+    assert!(!told, "a secret is on a command line");
+}
+
+#[test]
+fn another_user_cannot_reach_a_vm() {
+    let storage = Storage::new();
+    let vm = storage.started("mine");
+    if !rustix::process::geteuid().is_root() {
+        // Only root can become somebody else to try.
+        return;
+    }
+    // Even where the path to the socket is open, the monitor looks at who asks.
+    for dir in storage.root().ancestors().take_while(|dir| *dir != Path::new("/tmp")) {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("ours");
+    }
+    fs::set_permissions(vm.sockets().parent().expect("sockets"), fs::Permissions::from_mode(0o755))
+        .expect("ours");
+    fs::set_permissions(vm.sockets(), fs::Permissions::from_mode(0o755)).expect("ours");
+    for entry in fs::read_dir(vm.sockets()).expect("ours").flatten() {
+        fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o777)).expect("ours");
+    }
+    let program = storage.scratch("bandsox");
+    fs::copy(storage.program(), &program).expect("copied");
+
+    let stranger =
+        Run::new("setpriv").args(["--reuid=1001", "--regid=1001", "--clear-groups"]).arg(program);
+    let tried =
+        stranger.arg("--storage").arg(storage.root()).args(["exec", &vm.id, "--", "id"]).output();
+
+    assert!(!tried.status.success(), "{tried}");
+    assert!(tried.stdout.is_empty(), "{tried}");
+    assert_eq!(vm.sh("echo alive"), "alive");
+}
+
+/// Entries below `dir` that somebody else could open: those in a closed directory are safe.
+fn reachable_by_others(dir: &Path, is_reachable: bool) -> Vec<PathBuf> {
+    let Ok(meta) = fs::metadata(dir) else { return Vec::new() };
+    if !is_reachable || meta.mode() & 0o077 == 0 {
+        return Vec::new();
+    }
+    if !meta.is_dir() {
+        return vec![dir.to_owned()];
+    }
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.flat_map(|entry| reachable_by_others(&entry.path(), meta.mode() & 0o011 != 0)).collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("there").mode() & 0o7777
+}
