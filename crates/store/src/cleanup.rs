@@ -165,7 +165,7 @@ impl Store {
     ///
     /// [`CleanupError`] if the store cannot be looked at. What cannot be deleted is in the report.
     pub fn cleanup(&self, mode: Mode) -> Result<CleanupReport, CleanupError> {
-        let guard = self.guard()?;
+        let guard = self.bare_guard()?;
         let mut pass = Pass::new(self, &guard, mode)?;
         pass.removals()?;
         pass.temporaries()?;
@@ -257,7 +257,7 @@ impl<'a> Pass<'a> {
                 continue;
             }
             let path = self.store.paths().metadata(&id);
-            let ended = crate::list::ended(metadata.clone());
+            let ended = self.store.ended(metadata.clone());
             let reason = ended.stop_reason().unwrap_or(StopReason::MonitorDied);
             let settled = match self.mode {
                 Mode::DryRun => Ok(0),

@@ -89,7 +89,7 @@ impl Creation<'_> {
         self.store.paths().disk(&self.id)
     }
 
-    /// Writes the metadata: from here on the VM exists.
+    /// Makes the disk durable, if one was made, and writes the metadata: from here on the VM exists.
     ///
     /// # Errors
     ///
@@ -99,10 +99,17 @@ impl Creation<'_> {
         if let Some(name) = &vm.name {
             self.store.name_is_free(name, None)?;
         }
-        let metadata = vm.into_metadata(&self.id, &self.overlay_path())?;
+        let overlay = self.overlay_path();
+        let metadata = vm.into_metadata(&self.id, &overlay)?;
+        file::sync_if_there(&overlay)?;
         let path = self.store.paths().metadata(&self.id);
         file::replace(&guard, &path, &metadata.to_bytes())?;
-        self.lock = None;
+        // Were the metadata lost later, nobody should think that they had never been.
+        if let Some(lock) = self.lock.take()
+            && let Err(error) = lock.write_record(&LockRecord::ours(LockUse::Run, None))
+        {
+            tracing::debug!(vm = %self.id, %error, "a lock record stays out of date");
+        }
         Ok(metadata)
     }
 

@@ -100,6 +100,20 @@ pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Content, FileError
     }
 }
 
+/// As much of a file as the bound allows, as text of a kind; nothing of what is no regular file.
+pub(crate) fn beginning(path: &Path, limit: u64) -> String {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let mut bytes = Vec::new();
+    let read = OpenOptions::new().read(true).custom_flags(flags).open(path).and_then(|file| {
+        let is_file = file.metadata()?.is_file();
+        if is_file { file.take(limit).read_to_end(&mut bytes) } else { Ok(0) }
+    });
+    if let Err(error) = read {
+        tracing::debug!(path = %path.display(), %error, "a file could not be read to its end");
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Replaces a file's content so that whoever reads it, and whoever reads it after a power cut, finds
 /// the old or the new whole. The result is readable by the owner only.
 ///
@@ -126,6 +140,18 @@ pub(crate) fn temporary_beside(path: &Path) -> PathBuf {
     name.push(path.file_name().unwrap_or_default());
     name.push(".tmp");
     path.with_file_name(name)
+}
+
+/// Makes a file and its name survive a power cut; one that is not there needs nothing.
+pub(crate) fn sync_if_there(path: &Path) -> Result<(), FileError> {
+    match File::open(path) {
+        Ok(file) => {
+            file.sync_all().map_err(Doing::Write.to(path))?;
+            sync_parent(path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Doing::Write.to(path)(error)),
+    }
 }
 
 /// Makes what was renamed or deleted in a file's directory survive a power cut.
@@ -161,22 +187,25 @@ pub(crate) fn delete_tree(path: &Path) -> Result<bool, FileError> {
     }
 }
 
-/// Makes a directory that only its owner may enter, with its parents, or closes an existing one to
-/// others if it is ours to close.
+/// Makes a directory that only its owner may enter, with its parents, unless it is there.
 pub(crate) fn private_dir(path: &Path) -> Result<(), FileError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(Doing::Create.to(path))?;
-    let about = fs::metadata(path).map_err(Doing::Read.to(path))?;
-    let mode = about.permissions().mode();
-    if mode & 0o077 != 0
-        && let Err(error) = fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o7700))
-    {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Doing::Create.to(path))
+}
+
+/// Closes a directory to everybody but its owner. That this cannot be done is worth a warning only.
+pub(crate) fn close_to_others(path: &Path) {
+    let closed = fs::symlink_metadata(path).and_then(|about| {
+        let mode = about.permissions().mode();
+        let open = about.is_dir() && mode & 0o077 != 0;
+        if open {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o7700))
+        } else {
+            Ok(())
+        }
+    });
+    if let Err(error) = closed {
         tracing::warn!(path = %path.display(), %error, "others can look into this directory");
     }
-    Ok(())
 }
 
 /// The entries of a directory, as names in a fixed order; none if it is not there.

@@ -16,15 +16,13 @@
 //! does editing a running VM's metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::Read;
 use std::ops::RangeInclusive;
 
 use bandsox_spec::{Phase, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::allocator::Allocators;
-use crate::file::{Doing, FileError};
+use crate::file::{self, Doing, FileError};
 use crate::guard::{GuardError, StoreGuard};
 use crate::metadata::{Metadata, VsockConfig, VsockRequired};
 use crate::record::{LockRecord, LockUse};
@@ -134,7 +132,8 @@ impl Store {
         Ok(())
     }
 
-    /// What all VMs but one have, reclaiming on the way what dead ones had.
+    /// What all VMs but one have, reclaiming on the way what dead ones had. Trouble with one VM's
+    /// files is never another's: what cannot be asked about counts as taken.
     pub(crate) fn survey(
         &self,
         guard: &StoreGuard,
@@ -145,35 +144,44 @@ impl Store {
         let mut ids: BTreeSet<VmId> = self.metadata_ids()?.into_iter().collect();
         ids.extend(self.locked_ids()?);
         for id in ids.iter().filter(|id| Some(*id) != except) {
-            self.survey_one(guard, allocators, id, &mut held)?;
+            self.survey_one(guard, allocators, id, &mut held);
         }
         Ok(held)
     }
 
-    fn survey_one(
-        &self,
-        guard: &StoreGuard,
-        allocators: &Allocators,
-        id: &VmId,
-        held: &mut Held,
-    ) -> Result<(), FileError> {
+    fn survey_one(&self, guard: &StoreGuard, allocators: &Allocators, id: &VmId, held: &mut Held) {
         let found = self.read(id);
-        let live = self.state_of_lock(id, found.as_ref().ok())?.is_live();
+        let live = self.may_live(id, found.as_ref().ok());
         match found {
             Ok(metadata) if !live => {
-                self.settle(guard, metadata)?;
-                return Ok(());
+                if let Err(error) = self.settle(guard, metadata) {
+                    let source = error.source.to_string();
+                    tracing::warn!(vm = %id, %error, source, "the end of a VM is not written down");
+                }
+                return;
             }
             Ok(metadata) => held.add_metadata(id, &metadata),
-            Err(ReadError::Damaged { path, .. }) => held.add_text(id, &salvage(&path)),
-            Err(ReadError::NotFound { .. }) if !live => return Ok(()),
+            Err(ReadError::Damaged { path, .. }) => {
+                held.add_text(id, &file::beginning(&path, Metadata::MAX_BYTES));
+            }
+            Err(ReadError::NotFound { .. }) if !live => return,
             Err(ReadError::NotFound { .. }) => {}
         }
-        if let Some(lease) = self.lock_record(id)?.and_then(|record| record.lease) {
+        if let Ok(Some(LockRecord { lease: Some(lease), .. })) = self.lock_record(id) {
             held.add(id, lease);
         }
         allocators.recorded(id).for_each(|taken| held.insert(id, taken));
-        Ok(())
+    }
+
+    /// Whether a VM lives, or its lock cannot even be asked about.
+    fn may_live(&self, id: &VmId, metadata: Option<&Metadata>) -> bool {
+        match self.state_of_lock(id, metadata) {
+            Ok(state) => state.is_live(),
+            Err(error) => {
+                tracing::warn!(vm = %id, %error, source = %error.source, "taken to be running");
+                true
+            }
+        }
     }
 }
 
@@ -246,19 +254,6 @@ impl Held {
 /// The lowest number of a range that is not taken.
 pub(crate) fn lowest_free(range: &RangeInclusive<u32>, taken: BTreeSet<u32>) -> Option<u32> {
     range.clone().find(|number| !taken.contains(number))
-}
-
-/// What a damaged file holds, as text, cut off at the largest size of an undamaged one.
-fn salvage(path: &std::path::Path) -> String {
-    let mut bytes = Vec::new();
-    let is_file = fs::symlink_metadata(path).is_ok_and(|about| about.is_file());
-    if is_file
-        && let Err(error) = fs::File::open(path)
-            .and_then(|file| file.take(Metadata::MAX_BYTES).read_to_end(&mut bytes))
-    {
-        tracing::debug!(path = %path.display(), %error, "nothing to be learnt from a damaged file");
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The numbers that follow a quoted key, a colon and any space.

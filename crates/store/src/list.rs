@@ -122,7 +122,7 @@ impl Store {
             Ok(None) => Ok(view(metadata, live)),
             Err(error) => {
                 tracing::warn!(vm = %metadata.id(), %error, "could not write down that a VM ended");
-                Ok(view(ended(metadata), live))
+                Ok(view(self.ended(metadata), live))
             }
         }
     }
@@ -149,16 +149,31 @@ impl Store {
         guard: &StoreGuard,
         metadata: Metadata,
     ) -> Result<Metadata, FileError> {
-        self.clear_record(guard, metadata.id())?;
         if !metadata.phase().has_monitor() {
+            self.clear_record(guard, metadata.id())?;
             return Ok(metadata);
         }
-        let metadata = ended(metadata);
+        let metadata = self.ended(metadata);
         file::replace(guard, &self.paths().metadata(metadata.id()), &metadata.to_bytes())?;
         if let Some(reason) = metadata.stop_reason() {
             tracing::info!(vm = %metadata.id(), %reason, "a VM had ended; its CID and port are free");
         }
+        self.clear_record(guard, metadata.id())?;
         Ok(metadata)
+    }
+
+    /// The metadata of a VM whose monitor is gone, as they are to be.
+    pub(crate) fn ended(&self, mut metadata: Metadata) -> Metadata {
+        let recorded = self.lock_record(metadata.id()).ok().flatten();
+        let reason = recorded.and_then(|record| record.ended).unwrap_or_else(|| {
+            let now = identity::boot_id().ok();
+            match (metadata.boot_id(), now.as_deref()) {
+                (Some(then), Some(now)) if then != now => StopReason::HostRebooted,
+                (Some(_), _) | (None, _) => StopReason::MonitorDied,
+            }
+        });
+        write_end(&mut metadata, &reason);
+        metadata
     }
 
     /// VMs that run although their metadata file is gone.
@@ -192,17 +207,6 @@ fn view(metadata: Metadata, live: bool) -> (Metadata, LiveState) {
     let phase = effective_phase(metadata.phase(), live);
     let reason = if phase.has_monitor() { None } else { metadata.stop_reason() };
     (metadata, LiveState { phase, live, reason })
-}
-
-/// The metadata of a VM whose monitor is gone.
-pub(crate) fn ended(mut metadata: Metadata) -> Metadata {
-    let here = identity::boot_id().ok();
-    let reason = match (metadata.boot_id(), here.as_deref()) {
-        (Some(then), Some(now)) if then != now => StopReason::HostRebooted,
-        (Some(_), _) | (None, _) => StopReason::MonitorDied,
-    };
-    write_end(&mut metadata, &reason);
-    metadata
 }
 
 /// Writes into metadata that a run is over, and why.

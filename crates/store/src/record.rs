@@ -9,7 +9,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use bandsox_spec::StopReason;
 
 use crate::identity::ProcessIdentity;
 use crate::lease::Lease;
@@ -36,12 +38,25 @@ pub(crate) struct LockRecord {
     /// The CID and port that the VM has.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub(crate) lease: Option<Lease>,
+    /// Why the run ended, for the case that there was no room to write it into the metadata: this
+    /// takes none.
+    #[serde(default, deserialize_with = "if_known", skip_serializing_if = "Option::is_none")]
+    pub(crate) ended: Option<StopReason>,
 }
 
 impl LockRecord {
     /// A record of the calling process.
     pub(crate) fn ours(purpose: LockUse, lease: Option<Lease>) -> Self {
-        Self { purpose, holder: ProcessIdentity::current().ok(), lease }
+        Self { purpose, holder: ProcessIdentity::current().ok(), lease, ended: None }
+    }
+
+    /// The record of a run that is over. An engine's last words are too long for it.
+    pub(crate) fn of_end(reason: &StopReason) -> Self {
+        let mut short = reason.clone();
+        if let StopReason::EngineDied { detail, exit: _ } = &mut short {
+            detail.clear();
+        }
+        Self { ended: Some(short), ..Self::ours(LockUse::Run, None) }
     }
 
     /// Reads a lock file's record; nothing if there is none or it makes no sense.
@@ -70,6 +85,12 @@ impl LockRecord {
     }
 }
 
+/// A reason that a later version wrote is no reason to lose the rest of the record.
+fn if_known<'de, D: Deserializer<'de>>(from: D) -> Result<Option<StopReason>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).ok())
+}
+
 /// Length of a record with its padding. Unit: bytes. Twice what the longest one needs.
 const LENGTH: usize = 512;
 
@@ -88,14 +109,26 @@ mod tests {
             purpose: LockUse::Run,
             holder: Some(holder()),
             lease: Some(Lease { cid: 254, port: 9999 }),
+            ended: Some(StopReason::HostRebooted),
         };
-        let short = LockRecord { purpose: LockUse::Create, holder: None, lease: None };
+        let short = LockRecord { purpose: LockUse::Create, holder: None, lease: None, ended: None };
 
         for record in [&long, &short, &long] {
             record.write(&file).expect("there is room");
             assert_eq!(LockRecord::read(&file).expect("readable").as_ref(), Some(record));
         }
         assert_eq!(file.metadata().map(|about| about.len()).ok(), Some(512));
+    }
+
+    #[test]
+    fn an_unknown_reason_of_a_later_version_does_not_hide_the_lease() {
+        let text = br#"{"use":"run","cid":3,"port":9000,"ended":{"kind":"abducted"}}"#;
+        let file = tempfile::tempfile().expect("a file");
+        file.write_all_at(text, 0).expect("there is room");
+
+        let record = LockRecord::read(&file).expect("readable").expect("a record");
+
+        assert_eq!((record.lease, record.ended), (Some(Lease { cid: 3, port: 9000 }), None));
     }
 
     #[test]

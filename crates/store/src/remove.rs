@@ -41,6 +41,10 @@ impl Store {
         let tombstone = self.paths().tombstone(id);
         match fs::rename(&path, &tombstone) {
             Ok(()) => file::sync_parent(&path)?,
+            // Somebody deleted the metadata of a VM that ran.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound
+                    && self.paths().lock(id).symlink_metadata().is_ok() => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(RemoveError::NotFound { id: id.clone() });
             }
@@ -54,7 +58,10 @@ impl Store {
     /// Deletes what a VM left whose tombstone is there, and the tombstone last.
     pub(crate) fn finish_removal(&self, _: &StoreGuard, id: &VmId) -> Result<Removed, FileError> {
         let mut removed = Removed::default();
-        for path in self.belongings(id)? {
+        // Somebody put the metadata back meanwhile: then the VM is to stay.
+        let restored = self.paths().metadata(id).symlink_metadata().is_ok();
+        let belongings = if restored { Vec::new() } else { self.belongings(id)? };
+        for path in belongings {
             let bytes = allocated_bytes(&path);
             if file::delete_tree(&path)? {
                 removed.bytes = removed.bytes.saturating_add(bytes);
@@ -63,6 +70,17 @@ impl Store {
         file::delete_tree(&self.paths().tombstone(id))?;
         file::sync_parent(&self.paths().tombstone(id))?;
         Ok(removed)
+    }
+
+    /// Finishes the removals that were interrupted. What cannot be deleted now stays for another
+    /// time; it is in nobody's way.
+    pub(crate) fn finish_removals(&self, guard: &StoreGuard) {
+        let finished = self.unfinished_removals().and_then(|ids| {
+            ids.iter().try_for_each(|id| self.finish_removal(guard, id).map(|_| ()))
+        });
+        if let Err(error) = finished {
+            tracing::warn!(%error, source = %error.source, "an interrupted removal stays unfinished");
+        }
     }
 
     /// Removals that were interrupted.

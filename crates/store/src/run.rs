@@ -2,9 +2,11 @@
 
 use bandsox_spec::{Phase, StopReason};
 
+use crate::file::Doing;
 use crate::identity::ProcessIdentity;
 use crate::list::write_end;
 use crate::metadata::Metadata;
+use crate::record::LockRecord;
 use crate::store::{Store, UpdateError};
 use crate::vm_lock::VmLock;
 
@@ -41,11 +43,12 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`UpdateError`] if that cannot be written down. Whoever looks next will then say that the
-    /// monitor died.
+    /// [`UpdateError`] if that cannot be written down. Whoever looks next writes it down then, as on
+    /// a disk that was full: the lock's record needs no room.
     pub fn end_run(&self, lock: &VmLock, reason: &StopReason) -> Result<(), UpdateError> {
         let guard = self.guard()?;
-        self.release_guarded(&guard, lock)?;
+        lock.write_record(&LockRecord::of_end(reason))
+            .map_err(Doing::Write.to(&self.paths().lock(lock.id())))?;
         let written =
             self.update_guarded(&guard, lock.id(), |metadata| write_end(metadata, reason));
         self.rewrite_allocators(&guard);

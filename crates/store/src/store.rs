@@ -30,7 +30,8 @@ pub enum Create {
 
 impl Store {
     /// Opens the storage directory at `path`, of any length. What is in it is readable by its owner
-    /// only; directories of older versions that were not are closed.
+    /// only; what older versions left open to others is closed. The mode of `path` itself, if it is
+    /// there, is its owner's business: it may be a directory with another purpose besides.
     ///
     /// # Errors
     ///
@@ -43,12 +44,18 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(Doing::Read.to(&root)(error).into()),
         };
-        if !exists && create == Create::No {
-            return Err(OpenError::Missing { path: root });
-        }
         let paths = Paths::new(root);
+        let is_store = exists && paths.metadata_dir().is_dir();
+        if !is_store && create == Create::No {
+            return Err(OpenError::Missing { path: paths.root().to_owned() });
+        }
         for directory in paths.directories() {
             file::private_dir(&directory)?;
+        }
+        if is_store {
+            for directory in [paths.metadata_dir(), paths.sockets(), paths.logs(), paths.locks()] {
+                file::close_to_others(&directory);
+            }
         }
         Ok(Self { paths })
     }
@@ -100,7 +107,16 @@ impl Store {
         Ok(())
     }
 
+    /// Waits until this thread alone may change the store, and finishes what the last one to do so
+    /// was interrupted at.
     pub(crate) fn guard(&self) -> Result<StoreGuard, GuardError> {
+        let guard = StoreGuard::wait(&self.paths.store_lock())?;
+        self.finish_removals(&guard);
+        Ok(guard)
+    }
+
+    /// The lock alone.
+    pub(crate) fn bare_guard(&self) -> Result<StoreGuard, GuardError> {
         StoreGuard::wait(&self.paths.store_lock())
     }
 

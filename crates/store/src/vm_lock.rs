@@ -222,7 +222,9 @@ impl Store {
     /// lest somebody who looks meanwhile think that the VM runs; the guard keeps others from it.
     pub(crate) fn clear_record(&self, _: &StoreGuard, id: &VmId) -> Result<(), FileError> {
         let path = self.paths().lock(id);
-        let Some(record) = self.lock_record(id)?.filter(|record| record.lease.is_some()) else {
+        let Some(record) =
+            self.lock_record(id)?.filter(|record| record.lease.is_some() || record.ended.is_some())
+        else {
             return Ok(());
         };
         let file = OpenOptions::new()
@@ -230,7 +232,9 @@ impl Store {
             .custom_flags(libc::O_NOFOLLOW)
             .open(&path)
             .map_err(Doing::Write.to(&path))?;
-        LockRecord { lease: None, ..record }.write(&file).map_err(Doing::Write.to(&path))
+        LockRecord { lease: None, ended: None, ..record }
+            .write(&file)
+            .map_err(Doing::Write.to(&path))
     }
 }
 
