@@ -1,0 +1,168 @@
+//! Files straight to guest memory and back.
+//!
+//! The thread that asked for a transfer does the reading and writing; the device's thread only
+//! *lends* it pieces of guest memory and passes them on once they are *repaid*. A slow disk
+//! therefore holds up its own transfer and no other connection.
+//!
+//! ```text
+//!   caller's thread                        device's thread
+//!   Send/Receive ───────────────────────▶  has buffers and credit, or data
+//!   preadv/pwritev ◀─────── Loan ────────  lends them
+//!   hash, progress ───────── Repay ─────▶  puts them into the ring, or gives them back
+//!            …                                  …
+//!                  ◀─────── Done ────────
+//! ```
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+
+use vm_memory::{Bytes, GuestMemoryMmap};
+use xxhash_rust::xxh64::Xxh64;
+
+use crate::mailbox::{Command, Mailbox};
+use crate::span::{OutsideMemory, Span, Spans};
+use crate::stream::SpliceError;
+use crate::table::ConnectionId;
+use crate::vectored::IoVecs;
+
+/// Work for the thread whose file is transferred.
+pub(crate) enum Loan {
+    /// Fill this guest memory from the file.
+    Fill { memory: Arc<GuestMemoryMmap>, spans: Spans },
+    /// Write this guest memory to the file.
+    Store { memory: Arc<GuestMemoryMmap>, spans: Spans },
+    /// Write these bytes to the file.
+    StoreCopy(Vec<u8>),
+    /// All bytes have been through.
+    Done,
+}
+
+/// One transfer, as the caller's thread sees it.
+pub(crate) struct Transfer<'a> {
+    pub(crate) mailbox: &'a Mailbox,
+    pub(crate) id: ConnectionId,
+    pub(crate) file: &'a File,
+    pub(crate) offset: u64,
+    pub(crate) progress: &'a AtomicU64,
+}
+
+impl Transfer<'_> {
+    /// Works until all bytes are through. Returns their hash.
+    pub(crate) fn run(mut self, loans: &mpsc::Receiver<Loan>) -> Result<u64, SpliceError> {
+        let mut hash = Xxh64::new(0);
+        let mut scratch = vec![0; SCRATCH];
+        loop {
+            let done = match loans.recv().map_err(|_| SpliceError::Closed)? {
+                Loan::Done => return Ok(hash.digest()),
+                Loan::Fill { memory, spans } => self.fill(&memory, &spans, &mut hash, &mut scratch),
+                Loan::Store { memory, spans } => {
+                    hash_spans(&memory, spans.iter(), &mut hash, &mut scratch)
+                        .map_err(|_| SpliceError::Closed)
+                        .and_then(|()| self.store(&memory, &spans))
+                }
+                Loan::StoreCopy(bytes) => {
+                    hash.update(&bytes);
+                    self.store_copy(&bytes)
+                }
+            };
+            // A loan is repaid even when it failed: until then its buffers belong to nobody.
+            let bytes = u32::try_from(*done.as_ref().unwrap_or(&0)).unwrap_or(0);
+            self.mailbox.post(Command::Repay { id: self.id, bytes });
+            let bytes = done?;
+            self.offset = self.offset.saturating_add(bytes);
+            self.progress.fetch_add(bytes, Ordering::Relaxed);
+            if bytes == 0 {
+                return Err(SpliceError::SourceEnded { offset: self.offset });
+            }
+        }
+    }
+
+    fn fill(
+        &self,
+        memory: &GuestMemoryMmap,
+        spans: &Spans,
+        hash: &mut Xxh64,
+        scratch: &mut [u8],
+    ) -> Result<u64, SpliceError> {
+        let wanted = usize::try_from(spans.bytes()).map_err(|_| SpliceError::Closed)?;
+        let mut vectors = IoVecs::new(memory);
+        vectors.push(spans.iter(), wanted).map_err(|_| SpliceError::Closed)?;
+        let got = retry(|| vectors.read_at(self.file, self.offset))
+            .map_err(|source| SpliceError::Read { offset: self.offset, source })?;
+        let filled = u32::try_from(got).map_err(|_| SpliceError::Closed)?;
+        let whole = spans.bytes() == filled;
+        let front = if whole { None } else { Some(spans.clone().split(filled).0) };
+        hash_spans(memory, front.as_ref().unwrap_or(spans).iter(), hash, scratch)
+            .map_err(|_| SpliceError::Closed)?;
+        Ok(u64::from(filled))
+    }
+
+    fn store(&self, memory: &GuestMemoryMmap, spans: &Spans) -> Result<u64, SpliceError> {
+        let wanted = usize::try_from(spans.bytes()).map_err(|_| SpliceError::Closed)?;
+        let mut vectors = IoVecs::new(memory);
+        let pushed = vectors.push(spans.iter(), wanted).map_err(|_| SpliceError::Closed)?;
+        let mut offset = self.offset;
+        while vectors.bytes() > 0 {
+            let put = retry(|| vectors.write_at(self.file, offset))
+                .map_err(|source| SpliceError::Write { offset, source })?;
+            let put = nonzero(put, offset)?;
+            vectors.advance(put);
+            offset = offset.saturating_add(u64::try_from(put).unwrap_or(0));
+        }
+        debug_assert_eq!(pushed, wanted, "a loan has more pieces than one call takes");
+        Ok(u64::from(spans.bytes()))
+    }
+
+    fn store_copy(&self, bytes: &[u8]) -> Result<u64, SpliceError> {
+        use std::os::unix::fs::FileExt;
+        self.file
+            .write_all_at(bytes, self.offset)
+            .map_err(|source| SpliceError::Write { offset: self.offset, source })?;
+        Ok(u64::try_from(bytes.len()).unwrap_or(0))
+    }
+}
+
+fn nonzero(put: usize, offset: u64) -> Result<usize, SpliceError> {
+    if put == 0 {
+        return Err(SpliceError::Write { offset, source: io::ErrorKind::WriteZero.into() });
+    }
+    Ok(put)
+}
+
+fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Hashes guest memory through a copy: the guest may write to it meanwhile, and a hash function
+/// takes plain bytes.
+fn hash_spans(
+    memory: &GuestMemoryMmap,
+    spans: impl Iterator<Item = Span>,
+    hash: &mut Xxh64,
+    scratch: &mut [u8],
+) -> Result<(), OutsideMemory> {
+    for span in spans {
+        let (mut addr, mut left) =
+            (span.addr, usize::try_from(span.len).map_err(|_| OutsideMemory)?);
+        while left > 0 {
+            let here = left.min(scratch.len());
+            let part = scratch.get_mut(..here).ok_or(OutsideMemory)?;
+            memory.read_slice(part, addr).map_err(|_| OutsideMemory)?;
+            hash.update(part);
+            addr.0 = addr.0.wrapping_add(u64::try_from(here).map_err(|_| OutsideMemory)?);
+            left -= here;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes hashed at a time: small enough to stay in the first-level cache.
+const SCRATCH: usize = 16 << 10;
