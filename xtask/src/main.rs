@@ -18,7 +18,7 @@ mod step;
 mod test;
 
 use std::env;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
@@ -61,7 +61,7 @@ fn bench(rest: &[&str]) -> Result<()> {
 fn bench(rest: &[&str]) -> Result<()> {
     setup::packages::ensure(setup::packages::RUN)?;
     step::run(
-        Command::new(setup::cargo())
+        std::process::Command::new(setup::cargo())
             .args(["run", "--quiet", "--release", "--package", "xtask", "--features", "bench"])
             .args(["--", "bench"])
             .args(rest),

@@ -6,6 +6,7 @@
 
 mod exec;
 mod files;
+mod guest;
 mod lifecycle;
 mod memory;
 mod report;
