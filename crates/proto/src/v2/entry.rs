@@ -1,5 +1,7 @@
 //! One file, directory or link on its way, and what stands around its data.
 
+use std::fmt;
+
 use minicbor::decode::{self, Decoder};
 use minicbor::encode::{self, Encoder, Write};
 use minicbor::{Decode, Encode};
@@ -41,6 +43,20 @@ pub enum EntryKind {
     /// 6: block device; never transferred, only reported.
     #[n(6)]
     BlockDevice,
+}
+
+impl fmt::Display for EntryKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::File => "regular file",
+            Self::Dir => "directory",
+            Self::Symlink => "symbolic link",
+            Self::Fifo => "named pipe",
+            Self::Socket => "socket",
+            Self::CharDevice => "character device",
+            Self::BlockDevice => "block device",
+        })
+    }
 }
 
 /// A run of bytes that is data; what lies between segments, and after the last, is a hole.
@@ -118,7 +134,7 @@ pub enum InvalidEntry {
         path: ByteString,
     },
     /// A kind that is not transferred.
-    #[error("entry {path} is a {kind:?}, which is not transferred")]
+    #[error("entry {path} is a {kind}, which is not transferred")]
     Kind {
         /// The path.
         path: ByteString,

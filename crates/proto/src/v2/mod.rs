@@ -12,6 +12,7 @@ pub mod preamble;
 mod reply;
 mod request;
 mod session_id;
+mod transfer;
 
 pub use entry::{Done, Entry, EntryKind, InvalidEntry, MAX_SEGMENTS, Segment, Status, Trailer};
 pub use error_code::{ErrorCode, Fault};
@@ -26,3 +27,4 @@ pub use request::{
     StdinEof, WindowSize,
 };
 pub use session_id::SessionId;
+pub use transfer::Transfer;
