@@ -1,7 +1,7 @@
 //! One connection, as its user holds it.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -9,7 +9,7 @@ use std::sync::mpsc;
 
 use crate::mailbox::{Command, Mailbox};
 use crate::table::ConnectionId;
-use crate::transfer::Transfer;
+use crate::transfer::{Extents, Transfer};
 
 /// One vsock connection to the guest.
 ///
@@ -108,8 +108,9 @@ impl Stream {
         Breaker { id: self.id, mailbox: Arc::clone(&self.mailbox) }
     }
 
-    /// Sends `len` bytes of `file` from byte `offset` on, behind all that has been written to
-    /// the socket. Returns the bytes' XXH64 (seed 0) once the last is in the guest's memory.
+    /// Sends the bytes of `file` that `extents` (offset and length, in bytes) name, in that order,
+    /// behind all that has been written to the socket. Returns the bytes' XXH64 (seed 0) once the
+    /// last is in the guest's memory.
     ///
     /// `progress` grows by what has been handed to the guest. Nothing may be written to the
     /// socket meanwhile.
@@ -121,34 +122,37 @@ impl Stream {
     pub fn send_file(
         &mut self,
         file: &File,
-        offset: u64,
-        len: u64,
+        extents: &[(u64, u64)],
         progress: &AtomicU64,
     ) -> Result<u64, SpliceError> {
         let (sender, loans) = mpsc::channel();
-        self.mailbox.post(Command::Send { id: self.id, bytes: len, loans: sender });
-        self.transfer(file, offset, progress).run(&loans)
+        let bytes = Extents::total(extents);
+        self.mailbox.post(Command::Send { id: self.id, bytes, loans: sender });
+        self.transfer(file, extents, progress, &|| Ok(())).run(&loans)
     }
 
-    /// Writes the next `len` bytes from the guest to `file` from byte `offset` on. Returns their
-    /// XXH64 (seed 0).
+    /// Writes the next bytes from the guest to where `extents` (offset and length, in bytes) of
+    /// `file` say, in that order. Returns their XXH64 (seed 0).
     ///
-    /// None of these bytes may have been sent yet when this is called (the guest waits to be
-    /// told): any that has is in the socket already. `progress` grows by what has been written.
+    /// `go` is written to the socket once the device knows where the bytes belong: it is what
+    /// makes the guest send them, and none of them may be sent before. `progress` grows by what
+    /// has been written.
     ///
     /// # Errors
     ///
     /// [`SpliceError::Write`] and [`SpliceError::Closed`]; the connection is gone in both cases.
     pub fn receive_file(
         &mut self,
+        go: &[u8],
         file: &File,
-        offset: u64,
-        len: u64,
+        extents: &[(u64, u64)],
         progress: &AtomicU64,
     ) -> Result<u64, SpliceError> {
         let (sender, loans) = mpsc::channel();
-        self.mailbox.post(Command::Receive { id: self.id, bytes: len, loans: sender });
-        let result = self.transfer(file, offset, progress).run(&loans);
+        let bytes = Extents::total(extents);
+        self.mailbox.post(Command::Receive { id: self.id, bytes, loans: sender });
+        let on_begun = || (&self.socket).write_all(go);
+        let result = self.transfer(file, extents, progress, &on_begun).run(&loans);
         if result.is_err() {
             self.mailbox.post(Command::Reset { id: self.id });
         }
@@ -158,10 +162,12 @@ impl Stream {
     fn transfer<'a>(
         &'a self,
         file: &'a File,
-        offset: u64,
+        extents: &'a [(u64, u64)],
         progress: &'a AtomicU64,
+        on_begun: &'a dyn Fn() -> io::Result<()>,
     ) -> Transfer<'a> {
-        Transfer { mailbox: &self.mailbox, id: self.id, file, offset, progress }
+        let extents = Extents::new(extents);
+        Transfer { mailbox: &self.mailbox, id: self.id, file, extents, progress, on_begun }
     }
 }
 

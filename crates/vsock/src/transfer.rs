@@ -30,6 +30,8 @@ use crate::vectored::IoVecs;
 
 /// Work for the thread whose file is transferred.
 pub(crate) enum Loan {
+    /// The device knows that what comes next belongs to the file.
+    Begun,
     /// Fill this guest memory from the file.
     Fill { memory: Arc<GuestMemoryMmap>, spans: Spans },
     /// Write this guest memory to the file.
@@ -45,8 +47,48 @@ pub(crate) struct Transfer<'a> {
     pub(crate) mailbox: &'a Mailbox,
     pub(crate) id: ConnectionId,
     pub(crate) file: &'a File,
-    pub(crate) offset: u64,
+    pub(crate) extents: Extents<'a>,
     pub(crate) progress: &'a AtomicU64,
+    /// Called when the device is ready for the file's bytes.
+    pub(crate) on_begun: &'a dyn Fn() -> io::Result<()>,
+}
+
+/// Where in a file the bytes of a transfer lie, and how far it has got.
+pub(crate) struct Extents<'a> {
+    /// Those that are not finished: offset and length, in bytes.
+    left: &'a [(u64, u64)],
+    /// How much of the first is done, in bytes.
+    done: u64,
+}
+
+impl<'a> Extents<'a> {
+    pub(crate) fn new(extents: &'a [(u64, u64)]) -> Self {
+        let mut all = Self { left: extents, done: 0 };
+        all.advance(0);
+        all
+    }
+
+    /// Sum of all lengths. Unit: bytes.
+    pub(crate) fn total(extents: &[(u64, u64)]) -> u64 {
+        extents.iter().fold(0, |sum, (_, len)| sum.saturating_add(*len))
+    }
+
+    /// Where the next byte lies, and how many lie together there.
+    fn here(&self) -> (u64, u64) {
+        self.left.first().map_or((0, 0), |(offset, len)| {
+            (offset.saturating_add(self.done), len.saturating_sub(self.done))
+        })
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        self.done = self.done.saturating_add(bytes);
+        while let Some(((_, len), rest)) = self.left.split_first()
+            && self.done >= *len
+        {
+            self.done -= len;
+            self.left = rest;
+        }
+    }
 }
 
 impl Transfer<'_> {
@@ -57,11 +99,15 @@ impl Transfer<'_> {
         loop {
             let done = match loans.recv().map_err(|_| SpliceError::Closed)? {
                 Loan::Done => return Ok(hash.digest()),
+                Loan::Begun => {
+                    (self.on_begun)().map_err(|_| SpliceError::Closed)?;
+                    continue;
+                }
                 Loan::Fill { memory, spans } => self.fill(&memory, &spans, &mut hash, &mut scratch),
                 Loan::Store { memory, spans } => {
                     hash_spans(&memory, spans.iter(), &mut hash, &mut scratch)
                         .map_err(|_| SpliceError::Closed)
-                        .and_then(|()| self.store(&memory, &spans))
+                        .and_then(|()| self.store(&memory, spans))
                 }
                 Loan::StoreCopy(bytes) => {
                     hash.update(&bytes);
@@ -72,39 +118,63 @@ impl Transfer<'_> {
             let bytes = u32::try_from(*done.as_ref().unwrap_or(&0)).unwrap_or(0);
             self.mailbox.post(Command::Repay { id: self.id, bytes });
             let bytes = done?;
-            self.offset = self.offset.saturating_add(bytes);
             self.progress.fetch_add(bytes, Ordering::Relaxed);
             if bytes == 0 {
-                return Err(SpliceError::SourceEnded { offset: self.offset });
+                return Err(SpliceError::SourceEnded { offset: self.extents.here().0 });
             }
         }
     }
 
     fn fill(
-        &self,
+        &mut self,
         memory: &GuestMemoryMmap,
         spans: &Spans,
         hash: &mut Xxh64,
         scratch: &mut [u8],
     ) -> Result<u64, SpliceError> {
-        let wanted = usize::try_from(spans.bytes()).map_err(|_| SpliceError::Closed)?;
+        let (offset, left) = self.extents.here();
+        let wanted = u64::from(spans.bytes()).min(left);
+        let wanted = usize::try_from(wanted).map_err(|_| SpliceError::Closed)?;
         let mut vectors = IoVecs::new(memory);
         vectors.push(spans.iter(), wanted).map_err(|_| SpliceError::Closed)?;
-        let got = retry(|| vectors.read_at(self.file, self.offset))
-            .map_err(|source| SpliceError::Read { offset: self.offset, source })?;
+        let got = retry(|| vectors.read_at(self.file, offset))
+            .map_err(|source| SpliceError::Read { offset, source })?;
         let filled = u32::try_from(got).map_err(|_| SpliceError::Closed)?;
         let whole = spans.bytes() == filled;
         let front = if whole { None } else { Some(spans.clone().split(filled).0) };
         hash_spans(memory, front.as_ref().unwrap_or(spans).iter(), hash, scratch)
             .map_err(|_| SpliceError::Closed)?;
+        self.extents.advance(u64::from(filled));
         Ok(u64::from(filled))
     }
 
-    fn store(&self, memory: &GuestMemoryMmap, spans: &Spans) -> Result<u64, SpliceError> {
+    fn store(&mut self, memory: &GuestMemoryMmap, spans: Spans) -> Result<u64, SpliceError> {
+        let all = u64::from(spans.bytes());
+        let mut rest = spans;
+        while rest.bytes() > 0 {
+            let (offset, left) = self.extents.here();
+            let here = u32::try_from(left).unwrap_or(u32::MAX).min(rest.bytes());
+            if here == 0 {
+                return Err(SpliceError::Closed);
+            }
+            let (front, behind) = rest.split(here);
+            self.store_at(memory, &front, offset)?;
+            self.extents.advance(u64::from(here));
+            rest = behind;
+        }
+        Ok(all)
+    }
+
+    /// Writes all of `spans` to where they lie together.
+    fn store_at(
+        &self,
+        memory: &GuestMemoryMmap,
+        spans: &Spans,
+        mut offset: u64,
+    ) -> Result<(), SpliceError> {
         let wanted = usize::try_from(spans.bytes()).map_err(|_| SpliceError::Closed)?;
         let mut vectors = IoVecs::new(memory);
         let pushed = vectors.push(spans.iter(), wanted).map_err(|_| SpliceError::Closed)?;
-        let mut offset = self.offset;
         while vectors.bytes() > 0 {
             let put = retry(|| vectors.write_at(self.file, offset))
                 .map_err(|source| SpliceError::Write { offset, source })?;
@@ -113,14 +183,25 @@ impl Transfer<'_> {
             offset = offset.saturating_add(u64::try_from(put).unwrap_or(0));
         }
         debug_assert_eq!(pushed, wanted, "a loan has more pieces than one call takes");
-        Ok(u64::from(spans.bytes()))
+        Ok(())
     }
 
-    fn store_copy(&self, bytes: &[u8]) -> Result<u64, SpliceError> {
+    fn store_copy(&mut self, bytes: &[u8]) -> Result<u64, SpliceError> {
         use std::os::unix::fs::FileExt;
-        self.file
-            .write_all_at(bytes, self.offset)
-            .map_err(|source| SpliceError::Write { offset: self.offset, source })?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (offset, left) = self.extents.here();
+            let here = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+            let (front, behind) = rest.split_at_checked(here).ok_or(SpliceError::Closed)?;
+            if front.is_empty() {
+                return Err(SpliceError::Closed);
+            }
+            self.file
+                .write_all_at(front, offset)
+                .map_err(|source| SpliceError::Write { offset, source })?;
+            self.extents.advance(u64::try_from(here).unwrap_or(0));
+            rest = behind;
+        }
         Ok(u64::try_from(bytes.len()).unwrap_or(0))
     }
 }

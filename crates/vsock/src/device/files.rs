@@ -60,6 +60,8 @@ impl Device {
         if !matches!(connection.phase, Phase::Open) || connection.guest_ended {
             return;
         }
+        // This thread is the one that looks at what the guest sends: it looks again only after this.
+        loans.send(Loan::Begun).ok();
         if bytes == 0 {
             loans.send(Loan::Done).ok();
             return;
