@@ -18,6 +18,7 @@ mod install;
 mod interpret;
 mod qmp;
 mod start;
+pub mod vhost_user;
 mod watch;
 
 pub use arguments::{Wiring, arguments};
