@@ -139,6 +139,24 @@ impl<R: Read> FrameReader<R> {
     }
 }
 
+/// The frame that `bytes` begin with, and its length on the wire; `None` if it is not all there yet.
+///
+/// For those who read without blocking and keep a buffer of their own.
+///
+/// # Errors
+///
+/// [`ReadError::TooLong`]
+pub fn parse_frame(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, ReadError> {
+    let Some((&[a, b, c, d, kind], rest)) = bytes.split_first_chunk::<HEADER>() else {
+        return Ok(None);
+    };
+    let len = u32::from_le_bytes([a, b, c, d]);
+    let wanted = usize::try_from(len).ok().filter(|len| *len <= MAX_PAYLOAD);
+    let wanted = wanted.ok_or(ReadError::TooLong { kind, len })?;
+    let whole = rest.get(..wanted);
+    Ok(whole.map(|payload| (Frame { kind, payload }, wanted.saturating_add(HEADER))))
+}
+
 /// Fills `buffer`; `false` if the stream was at its end already.
 fn read_or_end(input: &mut impl Read, buffer: &mut [u8]) -> Result<bool, ReadError> {
     let mut filled = 0;

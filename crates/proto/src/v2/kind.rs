@@ -74,6 +74,41 @@ impl Kind {
         self as u8
     }
 
+    /// The message's name, as in the documentation; for logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exec => "Exec",
+            Self::Attach => "Attach",
+            Self::Stdin => "Stdin",
+            Self::StdinEof => "StdinEof",
+            Self::Resize => "Resize",
+            Self::Signal => "Signal",
+            Self::Ack => "Ack",
+            Self::ListSessions => "ListSessions",
+            Self::Put => "Put",
+            Self::Get => "Get",
+            Self::Go => "Go",
+            Self::Stat => "Stat",
+            Self::Ping => "Ping",
+            Self::Shutdown => "Shutdown",
+            Self::Listen => "Listen",
+            Self::Started => "Started",
+            Self::Output => "Output",
+            Self::Exit => "Exit",
+            Self::StdinAck => "StdinAck",
+            Self::Sessions => "Sessions",
+            Self::Error => "Error",
+            Self::Ready => "Ready",
+            Self::Entry => "Entry",
+            Self::Done => "Done",
+            Self::StatReply => "StatReply",
+            Self::Pong => "Pong",
+            Self::Hello => "Hello",
+            Self::Listening => "Listening",
+        }
+    }
+
     /// The kind that `byte` stands for, if this version knows it.
     #[must_use]
     pub fn from_byte(byte: u8) -> Option<Self> {

@@ -16,7 +16,9 @@ mod transfer;
 
 pub use entry::{Done, Entry, EntryKind, InvalidEntry, MAX_SEGMENTS, Segment, Status, Trailer};
 pub use error_code::{ErrorCode, Fault};
-pub use frame::{DecodeError, Frame, FrameReader, MAX_PAYLOAD, ReadError, encode_frame};
+pub use frame::{
+    DecodeError, Frame, FrameReader, MAX_PAYLOAD, ReadError, encode_frame, parse_frame,
+};
 pub use kind::Kind;
 pub use reply::{
     Exit, Hello, Listening, Output, Ready, Reply, SessionInfo, Sessions, Started, StatReply,
