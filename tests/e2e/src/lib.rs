@@ -11,6 +11,7 @@
 
 mod bed;
 mod deadline;
+mod fake_monitor;
 mod outcome;
 mod processes;
 mod storage;
@@ -19,6 +20,7 @@ mod vsock;
 
 pub use bed::{Bed, workspace_root};
 pub use deadline::{GENEROUS, eventually};
+pub use fake_monitor::FakeMonitor;
 pub use outcome::{Outcome, Run, Started};
 pub use processes::{Process, descendants, naming};
 pub use storage::Storage;

@@ -123,7 +123,8 @@ fn live_vm(storage: &Storage, template: &serde_json::Value, cid: u32) -> fs::Fil
     fs::write(path, metadata.to_string()).expect("written");
     fs::create_dir_all(storage.root().join("locks")).expect("made");
     let lock = fs::File::create(storage.root().join(format!("locks/{id}.lock"))).expect("made");
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).expect("free");
+    rustix::fs::fcntl_lock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .expect("free");
     lock
 }
 

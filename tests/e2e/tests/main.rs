@@ -7,6 +7,7 @@ mod deaths;
 mod exec;
 mod full_disk;
 mod guide;
+mod hostile;
 mod jail;
 mod lifecycle;
 mod logs;
