@@ -23,6 +23,7 @@ pub use error::{Action, FileError, ReceiveError, SendError};
 pub use fault::{error_code, fault};
 pub use incoming::{Incoming, Metadata};
 pub use receive::{Limits, ReceiveOptions, receive};
+pub use segments::data_segments;
 pub use send::{SendOptions, send};
 pub use source::{OpenFile, Source};
 pub use stat::stat;

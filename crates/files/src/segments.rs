@@ -6,6 +6,18 @@ use bandsox_proto::v2::{MAX_SEGMENTS, Segment};
 use rustix::fs::{SeekFrom, Stat};
 use rustix::io::Errno;
 
+/// The data within the first `size` bytes of `file`, as [`Entry`](bandsox_proto::v2::Entry) announces it.
+///
+/// Moves the file's position.
+///
+/// # Errors
+///
+/// If the file cannot be asked.
+pub fn data_segments(file: &std::fs::File, size: u64) -> std::io::Result<Vec<Segment>> {
+    let stat = rustix::fs::fstat(file)?;
+    Ok(segments(std::os::fd::AsFd::as_fd(file), &stat, size))
+}
+
 /// The data of a file of `stat`, at most [`MAX_SEGMENTS`] pieces within `size`.
 ///
 /// Only a file that occupies less than its length is asked for holes. A file system that cannot tell has one segment.
