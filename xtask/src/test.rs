@@ -21,14 +21,15 @@ pub(crate) fn run() -> Result<()> {
     })?;
     let bed = setup::ready(&[], Build::Debug)?;
     step("tests", || {
-        let nextest = ["nextest", "run", "--locked", "--workspace", "--no-tests=fail"];
+        let nextest = ["nextest", "run", "--locked", "--workspace", "--all-features"];
         run_command(in_bed(&mut cargo(&nextest), &bed))
     })?;
     step("examples in the documentation", || {
-        run_command(&mut cargo(&["test", "--quiet", "--locked", "--workspace", "--doc"]))
+        let doc = ["test", "--quiet", "--locked", "--workspace", "--all-features", "--doc"];
+        run_command(&mut cargo(&doc))
     })?;
     step("documentation", || {
-        let doc = ["doc", "--quiet", "--locked", "--workspace", "--no-deps"];
+        let doc = ["doc", "--quiet", "--locked", "--workspace", "--all-features", "--no-deps"];
         let warnings = "-D warnings -A rustdoc::private-intra-doc-links";
         run_command(cargo(&doc).arg("--document-private-items").env("RUSTDOCFLAGS", warnings))
     })

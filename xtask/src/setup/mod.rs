@@ -47,11 +47,15 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 
 fn program(build: Build) -> Result<PathBuf> {
     let mut command = Command::new(cargo());
-    command.args(["build", "--quiet", "--locked", "--package", "bandsox"]);
+    command.args(["build", "--quiet", "--locked", "--bins"]);
     let profile = match build {
-        Build::Debug => "debug",
+        // The same selection as the tests', or features differ and every dependency is built twice.
+        Build::Debug => {
+            command.args(["--workspace", "--exclude", "xtask", "--all-features"]);
+            "debug"
+        }
         Build::Release => {
-            command.arg("--release");
+            command.args(["--package", "bandsox", "--release"]);
             "release"
         }
     };
