@@ -37,10 +37,7 @@ fn serve() -> io::Result<()> {
     sys::close_from(3)?;
     let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let Some((order, fds)) = packet::receive::<Order>(&control)? else { return Ok(()) };
-    let keep = Keep {
-        confinement: order.confinement,
-        seals: order.has(Piece::Files) && order.has(Piece::Seal),
-    };
+    let keep = Keep { confinement: order.confinement, seals: seals(&order) };
     match start(order, fds) {
         Ok(child) => {
             packet::send(&control, &Report::Started { pid: child.pid() }, &[])?;
@@ -48,6 +45,11 @@ fn serve() -> io::Result<()> {
         }
         Err(failure) => packet::send(&control, &Report::Failed(failure), &[]),
     }
+}
+
+/// Whether there is a root to take away: one that is not the host's.
+fn seals(order: &Order) -> bool {
+    order.confinement != Confinement::None && order.has(Piece::Files) && order.has(Piece::Seal)
 }
 
 fn start(order: Order, mut fds: Vec<OwnedFd>) -> Result<Running, Failure> {

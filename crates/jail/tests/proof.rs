@@ -30,9 +30,7 @@ fn nothing_that_must_fail_succeeds() {
 
 fn holes_without(piece: Piece) -> Vec<String> {
     let proof = proof(&jail().without(piece));
-    let holes = proof.holes().map(|attempt| attempt.name.clone()).collect();
-    println!("{holes:?}");
-    holes
+    proof.holes().map(|attempt| attempt.name.clone()).collect()
 }
 
 fn assert_found(piece: Piece, hole: &str) {
