@@ -13,6 +13,7 @@ mod cancel;
 mod channel;
 mod control;
 pub mod exec;
+pub mod files;
 pub mod local;
 mod packet;
 pub mod v1;

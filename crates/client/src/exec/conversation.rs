@@ -298,20 +298,18 @@ impl Conversation {
         if self.attached {
             return Err(Misbehaved::OutOfPlace);
         }
-        if started.first_seq > self.next_seq {
-            if self.known || matches!(self.begin, Begin::Run(_)) {
+        if self.known {
+            if started.first_seq > self.next_seq {
                 let expected = self.next_seq;
                 return Err(Misbehaved::Gap { expected, found: started.first_seq });
             }
-            self.next_seq = started.first_seq;
-        }
-        if self.known || matches!(self.begin, Begin::Run(_)) {
             self.input.confirm(started.stdin_offset)?;
         } else {
-            // What an earlier client sent is not ours to repeat.
+            // What an earlier client got, and sent, is not ours to ask for again.
+            self.next_seq = started.first_seq;
             self.input.base = started.stdin_offset;
         }
-        let resumed = self.known || matches!(self.begin, Begin::Join(_));
+        let resumed = self.known || started.resumed;
         self.known = true;
         self.attached = true;
         self.input.sent = self.input.base;

@@ -1,0 +1,148 @@
+//! `bandsox exec`
+
+use std::ffi::{OsStr, OsString};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bandsox_client::exec::{Begin, Exec, SessionId};
+use bandsox_proto::ByteString;
+use bandsox_spec::{EnvVar, VmId};
+use bandsox_store::Store;
+
+use crate::failure::Failure;
+use crate::output::Ui;
+use crate::session::{self, Manner};
+use crate::signals::Signals;
+use crate::storage;
+
+/// Run a command in a VM
+///
+/// Standard output and standard error stay apart, signals are passed on, and the exit code is the
+/// command's own. If the connection to the VM is lost, bandsox connects again and nothing of the
+/// output is missed; the command runs once, whatever happens.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  bandsox exec web -- uname -a
+  tar c src | bandsox exec -i web -- tar x -C /srv
+  bandsox exec -it web -- sh
+  bandsox exec -w /srv -u www-data -e DEBUG=1 web -- ./serve
+  bandsox exec --timeout 60 web -- make test
+  id=$(bandsox exec --detach web -- make) && bandsox exec --attach $id web")]
+pub(crate) struct ExecArgs {
+    /// VM, by id, id prefix or name
+    #[arg(value_name = "VM")]
+    vm: String,
+
+    #[command(flatten)]
+    options: ExecOptions,
+
+    /// Environment variable of the command; may be repeated
+    #[arg(long, short, value_name = "KEY=VALUE")]
+    env: Vec<EnvVar>,
+
+    /// Run detached: print the session's id and return
+    #[arg(long, short, conflicts_with_all = ["interactive", "tty", "attach"])]
+    detach: bool,
+
+    /// Attach to a session started earlier, and get its output from where it is kept
+    #[arg(long, value_name = "SESSION", value_parser = session_id, conflicts_with_all = ["command", "session", "tty"])]
+    attach: Option<SessionId>,
+
+    /// Id of the new session, 32 hexadecimal digits; an id that was used is never run again
+    #[arg(long, value_name = "SESSION", value_parser = session_id)]
+    session: Option<SessionId>,
+
+    /// Command and its arguments
+    #[arg(trailing_var_arg = true, value_name = "CMD", required_unless_present = "attach")]
+    command: Vec<OsString>,
+}
+
+/// How a command is run; `exec` and `run` share it.
+#[derive(clap::Args, Debug)]
+pub(crate) struct ExecOptions {
+    /// Pass standard input on
+    #[arg(long, short)]
+    pub(super) interactive: bool,
+
+    /// Give the command a terminal
+    #[arg(long, short)]
+    pub(super) tty: bool,
+
+    /// Directory to run in
+    #[arg(long, short, value_name = "DIR")]
+    pub(super) workdir: Option<OsString>,
+
+    /// User to run as: NAME, UID or UID:GID
+    #[arg(long, short, value_name = "USER")]
+    pub(super) user: Option<String>,
+
+    /// Kill the command after this many seconds; bandsox then exits with 124
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(super) timeout: Option<Duration>,
+}
+
+/// Runs the command, or attaches to one that runs.
+pub(crate) fn run(ui: &Ui, store: &Store, args: ExecArgs) -> Result<ExitCode, Failure> {
+    let ExecArgs { vm, options, env, detach, attach, session, command } = args;
+    let id = storage::resolve(store, &vm)?;
+    let mut signals = Signals::catch()?;
+    let manner = Manner { stdin: options.interactive, tty: options.tty, leave: detach };
+    let begin = match attach {
+        Some(session) => Begin::Join(session),
+        None => {
+            let session = session.map_or_else(fresh_session, Ok)?;
+            Begin::Run(request(store, &id, session, &command, &env, &options, detach))
+        }
+    };
+    session::attend(ui, store, &id, begin, manner, &mut signals)
+}
+
+/// What the agent is asked to run: in the VM's environment, and in that of the command above it.
+pub(super) fn request(
+    store: &Store,
+    id: &VmId,
+    session: SessionId,
+    command: &[OsString],
+    env: &[EnvVar],
+    options: &ExecOptions,
+    detach: bool,
+) -> Exec {
+    let ExecOptions { interactive, tty, workdir, user, timeout } = options;
+    let of_vm = store.read(id).map(|metadata| metadata.env_vars()).unwrap_or_default();
+    let term = std::env::var("TERM").ok().filter(|_| *tty).map(|term| format!("TERM={term}"));
+    let spelled = |variable: &EnvVar| format!("{}={}", variable.key(), variable.value());
+    let of_vm = of_vm.iter().chain(env).map(spelled);
+    Exec {
+        session,
+        argv: command.iter().map(|word| ByteString::from(word.as_os_str())).collect(),
+        env: term.into_iter().chain(of_vm).map(ByteString::from).collect(),
+        cwd: workdir.as_deref().map(|dir: &OsStr| ByteString::from(dir)),
+        user: user.clone(),
+        tty: tty.then(session::window_size),
+        stdin: *interactive,
+        timeout_ms: timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
+        detach,
+    }
+}
+
+/// An id that no session has.
+pub(super) fn fresh_session() -> Result<SessionId, Failure> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|_| Failure::new("the system has no random numbers"))?;
+    Ok(SessionId(id))
+}
+
+/// Reads a session's id.
+fn session_id(text: &str) -> Result<SessionId, &'static str> {
+    SessionId::parse(text).ok_or("want 32 hexadecimal digits")
+}
+
+/// Reads a time limit: seconds, with a fraction if wanted.
+fn seconds(text: &str) -> Result<Duration, &'static str> {
+    let seconds: f64 = text.parse().map_err(|_| "want a number of seconds")?;
+    if seconds <= 0.0 {
+        return Err("want more than 0 seconds");
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| "want a number of seconds")
+}

@@ -1,0 +1,88 @@
+//! `bandsox run`
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use bandsox_client::exec::Begin;
+use bandsox_spec::VmId;
+use bandsox_store::Store;
+
+use super::create::{self, VmConfig};
+use super::exec::{self, ExecOptions};
+use super::rm;
+use super::start::{self, StartMode};
+use crate::failure::Failure;
+use crate::output::Ui;
+use crate::session::{self, Manner};
+use crate::signals::Signals;
+
+/// Create a VM, start it and run a command in it
+///
+/// With --rm the VM is removed afterwards, also if the run is interrupted; without it the VM goes
+/// on running.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  bandsox run --rm ./rootfs.tar -- uname -a
+  bandsox run --rm -it ./rootfs.ext4 -- sh
+  bandsox run --name build --vcpu 2 ./rootfs.tar -- make")]
+pub(crate) struct RunArgs {
+    /// Root file system: .ext4 file, .tar archive or directory
+    #[arg(value_name = "IMAGE")]
+    image: String,
+
+    /// Remove the VM when the command ends
+    #[arg(long)]
+    rm: bool,
+
+    #[command(flatten)]
+    config: VmConfig,
+
+    #[command(flatten)]
+    mode: StartMode,
+
+    #[command(flatten)]
+    options: ExecOptions,
+
+    /// Command and its arguments
+    #[arg(trailing_var_arg = true, value_name = "CMD", required = true)]
+    command: Vec<OsString>,
+}
+
+/// Creates, starts, runs and, if wanted, removes.
+pub(crate) fn run(ui: &Ui, store: &Store, args: RunArgs) -> Result<ExitCode, Failure> {
+    let RunArgs { image, rm, config, mode, options, command } = args;
+    let id = create::create(ui, store, &image, config)?;
+    // From here on there is something to clean up: no signal ends the process before that is done.
+    let mut signals = Signals::catch()?;
+    let outcome = start_and_run(ui, store, &id, mode, &options, &command, &mut signals);
+    if !rm {
+        return outcome.map_err(|failure| {
+            failure.hint(format!("the VM is still there; `bandsox rm -f {id}` removes it"))
+        });
+    }
+    let removed = rm::kill(store, &id).and_then(|()| rm::remove(store, &id));
+    if let Err(failure) = removed {
+        ui.report(&failure.context(format!("could not remove VM {id}")));
+    }
+    outcome
+}
+
+fn start_and_run(
+    ui: &Ui,
+    store: &Store,
+    id: &VmId,
+    mode: StartMode,
+    options: &ExecOptions,
+    command: &[OsString],
+    signals: &mut Signals,
+) -> Result<ExitCode, Failure> {
+    start::start(ui, store, id, mode)?;
+    if let Some(signal) = signals.interruption() {
+        return Err(Failure::silent(128_u8.saturating_add(signal)));
+    }
+    let session = exec::fresh_session()?;
+    let request = exec::request(store, id, session, command, &[], options, false);
+    let manner = Manner { stdin: options.interactive, tty: options.tty, leave: false };
+    session::attend(ui, store, id, Begin::Run(request), manner, signals)
+}
