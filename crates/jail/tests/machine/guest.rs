@@ -98,7 +98,7 @@ fn boot_files() -> (PathBuf, PathBuf) {
 
 /// Source: the kernel's Documentation/driver-api/early-userspace/buffer-format.rst (newc).
 fn cpio(archive: &mut Vec<u8>, name: &str, mode: u32, data: &[u8]) {
-    let fields = [1, mode, 0, 0, 1, 0, data.len() as u32, 0, 0, 0, 0, name.len() as u32 + 1, 0];
+    let fields = [1, mode, 0, 0, 1, 0, length(data), 0, 0, 0, 0, length(name.as_bytes()) + 1, 0];
     archive.extend(b"070701");
     for field in fields {
         archive.extend(format!("{field:08x}").bytes());
@@ -108,6 +108,10 @@ fn cpio(archive: &mut Vec<u8>, name: &str, mode: u32, data: &[u8]) {
     archive.resize(archive.len().next_multiple_of(4), 0);
     archive.extend(data);
     archive.resize(archive.len().next_multiple_of(4), 0);
+}
+
+fn length(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).expect("nothing here is that large")
 }
 
 /// The program that is launcher and probe.
@@ -149,9 +153,19 @@ impl Guest {
 
     /// Starts a machine; its virtual CPUs stand still.
     pub(crate) fn start(plan: &Plan, launcher: &dyn Launcher) -> Result<Self, StartError> {
+        Self::start_and(plan, launcher, || ())
+    }
+
+    /// Starts a machine, doing something between its two steps.
+    pub(crate) fn start_and(
+        plan: &Plan,
+        launcher: &dyn Launcher,
+        between: impl FnOnce(),
+    ) -> Result<Self, StartError> {
         let (machine, console, lines, folder) = plan.machine();
         let install = QemuInstall::find(None).expect("QEMU is installed");
         let starting = launch(&install, machine, Accelerator::Tcg, launcher)?;
+        between();
         let (sender, events) = channel();
         let (engine, sealed) = starting.connect(sender, DEADLINE)?;
         Ok(Self {
@@ -168,10 +182,11 @@ impl Guest {
     pub(crate) fn until_gone(&self) -> (Vec<EngineEvent>, EngineExit) {
         let mut seen = Vec::new();
         loop {
-            match self.events.recv_timeout(DEADLINE).expect("the engine ends in time") {
-                EngineEvent::Exited(exit) => return (seen, exit),
-                event => seen.push(event),
+            let event = self.next_event();
+            if let EngineEvent::Exited(exit) = event {
+                return (seen, exit);
             }
+            seen.push(event);
         }
     }
 
