@@ -6,8 +6,8 @@
 //! ```
 //!
 //! `next_…` is what the next VM to start would get, `used_ports` what running VMs have. Both are
-//! written for people only. `leases` is read back for VMs that live or whose metadata are damaged,
-//! as one witness of several. Keys that we do not know stay.
+//! written for people only. `leases` is read back for VMs that live, or whose metadata are damaged,
+//! and whose lock record is lost. Keys that we do not know stay.
 
 use std::path::Path;
 

@@ -5,7 +5,9 @@
 //! | what                                         | goes if                                      |
 //! |----------------------------------------------|----------------------------------------------|
 //! | the rest of an interrupted removal           | always                                       |
-//! | the rest of a write that was interrupted     | always: writes happen under the store's lock |
+//! | the rest of a write that was interrupted     | of metadata, always: it is done under the    |
+//! |                                              | store's lock; of an image or a template, if  |
+//! |                                              | nothing was written to it for an hour        |
 //! | a run that nobody ended, its CID and port    | its lock is free                             |
 //! | sockets of a known VM                        | its lock is free                             |
 //! | disk, sockets, logs, lock of an unknown VM   | its lock is free, no metadata name them, and |
@@ -17,12 +19,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bandsox_spec::{StopReason, VmId};
 use serde::Serialize;
 
 use crate::file::{self, FileError};
 use crate::guard::{GuardError, StoreGuard};
+use crate::metadata::Metadata;
 use crate::record::LockUse;
 use crate::remove::{allocated_bytes, owner_of};
 use crate::store::{ReadError, Store};
@@ -169,7 +173,7 @@ impl Store {
         let mut pass = Pass::new(self, &guard, mode)?;
         pass.removals()?;
         pass.temporaries()?;
-        pass.runs()?;
+        pass.runs();
         pass.files()?;
         if mode == Mode::Reclaim {
             self.rewrite_allocators(&guard);
@@ -245,18 +249,24 @@ impl<'a> Pass<'a> {
                 }
             }
         }
+        for directory in [paths.disks(), paths.images()] {
+            for name in file::names_in(&directory)? {
+                let path = directory.join(&name);
+                if name.to_string_lossy().starts_with(".tmp-") && is_old(&path) {
+                    self.reclaim((What::Temporary, None, Why::WriteInterrupted), path);
+                }
+            }
+        }
         Ok(())
     }
 
-    fn runs(&mut self) -> Result<(), FileError> {
+    fn runs(&mut self) {
         for id in self.known.clone() {
             let Ok(metadata) = self.store.read(&id) else { continue };
-            if !metadata.phase().has_monitor()
-                || self.store.state_of_lock(&id, Some(&metadata))?.is_live()
-            {
+            let path = self.store.paths().metadata(&id);
+            if !metadata.phase().has_monitor() || self.may_live(&id, Some(&metadata)) {
                 continue;
             }
-            let path = self.store.paths().metadata(&id);
             let ended = self.store.ended(metadata.clone());
             let reason = ended.stop_reason().unwrap_or(StopReason::MonitorDied);
             let settled = match self.mode {
@@ -265,7 +275,6 @@ impl<'a> Pass<'a> {
             };
             self.note((What::Run, Some(id), Why::Ended(reason)), path, settled);
         }
-        Ok(())
     }
 
     /// The lock files last: they say whose creation was interrupted.
@@ -279,28 +288,29 @@ impl<'a> Pass<'a> {
         ] {
             for name in file::names_in(&directory)? {
                 if let Some(id) = owner_of(&name) {
-                    self.file(what, &id, directory.join(&name))?;
+                    self.file(what, &id, directory.join(&name));
                 }
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, what: What, id: &VmId, path: PathBuf) -> Result<(), FileError> {
+    fn file(&mut self, what: What, id: &VmId, path: PathBuf) {
         let metadata = self.store.read(id).ok();
-        if self.store.state_of_lock(id, metadata.as_ref())?.is_live() {
-            return Ok(());
+        if self.may_live(id, metadata.as_ref()) {
+            return;
         }
         if self.known.contains(id) {
             if metadata.is_some() && what == What::Sockets {
                 self.reclaim((what, Some(id.clone()), Why::NotRunning), path);
             }
-            return Ok(());
+            return;
         }
         if self.referenced.contains(&path) {
-            return Ok(());
+            return;
         }
-        let purpose = self.store.lock_record(id)?.map(|record| record.purpose);
+        let record = self.store.lock_record(id).ok().flatten();
+        let purpose = record.map(|record| record.purpose);
         if purpose == Some(LockUse::Create) {
             self.reclaim((what, Some(id.clone()), Why::CreationInterrupted), path);
         } else if self.damaged.is_empty() {
@@ -308,7 +318,20 @@ impl<'a> Pass<'a> {
         } else {
             self.report.kept.push(Kept { path, damaged: self.damaged.clone() });
         }
-        Ok(())
+    }
+
+    /// Whether a VM lives, or its lock cannot be asked about: that is reported, once.
+    fn may_live(&mut self, id: &VmId, metadata: Option<&Metadata>) -> bool {
+        match self.store.state_of_lock(id, metadata) {
+            Ok(state) => state.is_live(),
+            Err(error) => {
+                let known = self.report.failed.iter().any(|failed| failed.path == error.path);
+                if !known {
+                    self.report.failed.push(failure(&error.path, &error));
+                }
+                true
+            }
+        }
     }
 
     fn reclaim(&mut self, item: (What, Option<VmId>, Why), path: PathBuf) {
@@ -332,6 +355,17 @@ impl<'a> Pass<'a> {
         }
     }
 }
+
+/// Whether nothing was written to a file for so long that nobody will. A clock that was set back
+/// makes a file look younger, and it stays for another time.
+fn is_old(path: &Path) -> bool {
+    path.symlink_metadata()
+        .and_then(|about| about.modified())
+        .is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED_AFTER))
+}
+
+/// Whoever makes an image writes to it all the time.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
 fn failure(path: &Path, error: &FileError) -> Failed {
     Failed { path: path.to_owned(), error: format!("{error}: {}", error.source) }

@@ -6,11 +6,13 @@
 //! holds, and into its metadata. The allocator files are a cache for people to read. Whoever wants a
 //! lease looks at every VM, under the store's lock:
 //!
-//! | VM                          | what it is taken to have                                         |
-//! |-----------------------------|------------------------------------------------------------------|
-//! | lives                       | what its lock record, its metadata *and* the allocator files say |
-//! | dead                        | nothing; what it had is reclaimed on the way                     |
-//! | dead, metadata damaged      | as if it lived, and what its text seems to name                  |
+//! | VM                    | what it is taken to have                                               |
+//! |-----------------------|------------------------------------------------------------------------|
+//! | lives                 | what its lock record says; without one, what its metadata say and what |
+//! |                       | the allocator files say                                                |
+//! | dead                  | nothing; what it had is reclaimed on the way                           |
+//! | dead, with damaged    | as if it lived, and what the damaged text seems to name                |
+//! | metadata              |                                                                        |
 //!
 //! Hence resetting, emptying or deleting the allocator files at any time changes nothing, and neither
 //! does editing a running VM's metadata.
@@ -27,7 +29,7 @@ use crate::guard::{GuardError, StoreGuard};
 use crate::metadata::{Metadata, VsockConfig, VsockRequired};
 use crate::record::{LockRecord, LockUse};
 use crate::store::{ReadError, Store, UpdateError};
-use crate::vm_lock::VmLock;
+use crate::vm_lock::{LockState, VmLock, state_without_file};
 
 /// Context ids that a guest can have. 0, 1 and 2 are the hypervisor, the loopback and the host
 /// (vsock(7)); the upper end is BandSox's own.
@@ -150,10 +152,22 @@ impl Store {
     }
 
     fn survey_one(&self, guard: &StoreGuard, allocators: &Allocators, id: &VmId, held: &mut Held) {
+        let (state, record) = match self.look_at_lock(id) {
+            Ok(Some((state, record))) => (Some(state), record),
+            Ok(None) => (None, None),
+            Err(error) => {
+                tracing::warn!(vm = %id, %error, source = %error.source, "taken to be running");
+                (Some(LockState::Held), None)
+            }
+        };
+        if let (Some(LockState::Held), Some(record)) = (state, &record) {
+            record.lease.into_iter().for_each(|lease| held.add(id, lease));
+            return;
+        }
         let found = self.read(id);
-        let live = self.may_live(id, found.as_ref().ok());
+        let state = state.unwrap_or_else(|| state_without_file(found.as_ref().ok()));
         match found {
-            Ok(metadata) if !live => {
+            Ok(metadata) if !state.is_live() => {
                 if let Err(error) = self.settle(guard, metadata) {
                     let source = error.source.to_string();
                     tracing::warn!(vm = %id, %error, source, "the end of a VM is not written down");
@@ -164,23 +178,12 @@ impl Store {
             Err(ReadError::Damaged { path, .. }) => {
                 held.add_text(id, &file::beginning(&path, Metadata::MAX_BYTES));
             }
-            Err(ReadError::NotFound { .. }) if !live => return,
+            Err(ReadError::NotFound { .. }) if !state.is_live() => return,
             Err(ReadError::NotFound { .. }) => {}
         }
-        if let Ok(Some(LockRecord { lease: Some(lease), .. })) = self.lock_record(id) {
-            held.add(id, lease);
-        }
-        allocators.recorded(id).for_each(|taken| held.insert(id, taken));
-    }
-
-    /// Whether a VM lives, or its lock cannot even be asked about.
-    fn may_live(&self, id: &VmId, metadata: Option<&Metadata>) -> bool {
-        match self.state_of_lock(id, metadata) {
-            Ok(state) => state.is_live(),
-            Err(error) => {
-                tracing::warn!(vm = %id, %error, source = %error.source, "taken to be running");
-                true
-            }
+        match record {
+            Some(record) => record.lease.into_iter().for_each(|lease| held.add(id, lease)),
+            None => allocators.recorded(id).for_each(|taken| held.insert(id, taken)),
         }
     }
 }

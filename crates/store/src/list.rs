@@ -55,12 +55,13 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`FileError`] if a directory cannot be read or a lock not be asked about.
+    /// [`FileError`] if a directory cannot be read. Trouble with one VM's files makes that one
+    /// [`Entry::Damaged`].
     pub fn list(&self) -> Result<Vec<Entry>, FileError> {
         let mut entries = Vec::new();
         let mut damaged = Vec::new();
         for stem in self.metadata_stems()? {
-            match self.entry(&stem)? {
+            match self.entry(&stem) {
                 Some(Entry::Damaged(entry)) => damaged.push(Entry::Damaged(entry)),
                 Some(Entry::Vm(metadata, state)) => entries.push((metadata, state)),
                 None => {}
@@ -87,29 +88,27 @@ impl Store {
         Ok(self.settled_view(self.read(id)?)?)
     }
 
-    fn entry(&self, stem: &str) -> Result<Option<Entry>, FileError> {
+    fn entry(&self, stem: &str) -> Option<Entry> {
         let id: VmId = match stem.parse() {
             Ok(id) => id,
             Err(source) => {
                 let path = self.paths().metadata_dir().join(format!("{stem}.json"));
                 let error = Damage::BadName { source };
-                let entry = DamagedEntry { id: None, path, error, live: false };
-                return Ok(Some(Entry::Damaged(entry)));
+                return Some(Entry::Damaged(DamagedEntry { id: None, path, error, live: false }));
             }
         };
         let path = self.paths().metadata(&id);
-        match load(&path, &id) {
-            Ok(Some(metadata)) => {
-                let (metadata, state) = self.settled_view(metadata)?;
-                Ok(Some(Entry::Vm(Box::new(metadata), state)))
-            }
+        let error = match load(&path, &id) {
+            Ok(Some(metadata)) => match self.settled_view(metadata) {
+                Ok((metadata, state)) => return Some(Entry::Vm(Box::new(metadata), state)),
+                Err(source) => Damage::LockUnreadable { source },
+            },
             // Removed since the directory was read.
-            Ok(None) => Ok(None),
-            Err(error) => {
-                let live = self.state_of_lock(&id, None)?.is_live();
-                Ok(Some(Entry::Damaged(DamagedEntry { id: Some(id), path, error, live })))
-            }
-        }
+            Ok(None) => return None,
+            Err(error) => error,
+        };
+        let live = self.state_of_lock(&id, None).is_ok_and(LockState::is_live);
+        Some(Entry::Damaged(DamagedEntry { id: Some(id), path, error, live }))
     }
 
     fn settled_view(&self, metadata: Metadata) -> Result<(Metadata, LiveState), FileError> {

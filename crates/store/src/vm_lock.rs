@@ -179,16 +179,9 @@ impl Store {
         metadata: Option<&Metadata>,
     ) -> Result<LockState, FileError> {
         let path = self.paths().lock(id);
-        let Some(file) = open_existing(&path)? else {
-            let lost = metadata
-                .filter(|metadata| metadata.phase().has_monitor())
-                .and_then(Metadata::process)
-                .is_some_and(|process| process.is_alive());
-            return Ok(if lost { LockState::Lost } else { LockState::Free });
-        };
-        match ofd::is_locked(file.as_fd()).map_err(Doing::Lock.to(&path))? {
-            true => Ok(LockState::Held),
-            false => Ok(LockState::Free),
+        match open_existing(&path)? {
+            Some(file) => state_of(&file).map_err(Doing::Lock.to(&path)),
+            None => Ok(state_without_file(metadata)),
         }
     }
 
@@ -199,6 +192,18 @@ impl Store {
             Some(file) => LockRecord::read(&file).map_err(Doing::Read.to(&path)),
             None => Ok(None),
         }
+    }
+
+    /// Both at once; nothing if there is no lock file.
+    pub(crate) fn look_at_lock(
+        &self,
+        id: &VmId,
+    ) -> Result<Option<(LockState, Option<LockRecord>)>, FileError> {
+        let path = self.paths().lock(id);
+        let Some(file) = open_existing(&path)? else { return Ok(None) };
+        let state = state_of(&file).map_err(Doing::Lock.to(&path))?;
+        let record = LockRecord::read(&file).map_err(Doing::Read.to(&path))?;
+        Ok(Some((state, record)))
     }
 
     /// Takes a lock, making its file if need be. Only under the guard: a lock file is deleted under
@@ -256,6 +261,20 @@ impl LockState {
             Self::Free => false,
         }
     }
+}
+
+/// Whether somebody has the lock on this file.
+fn state_of(file: &File) -> io::Result<LockState> {
+    Ok(if ofd::is_locked(file.as_fd())? { LockState::Held } else { LockState::Free })
+}
+
+/// What to think of a VM whose lock file is not there.
+pub(crate) fn state_without_file(metadata: Option<&Metadata>) -> LockState {
+    let runs = metadata
+        .filter(|metadata| metadata.phase().has_monitor())
+        .and_then(Metadata::process)
+        .is_some_and(|process| process.is_alive());
+    if runs { LockState::Lost } else { LockState::Free }
 }
 
 fn open_existing(path: &Path) -> Result<Option<File>, FileError> {

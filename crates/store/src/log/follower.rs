@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::writer::aged;
+use super::writer::{aged, oldest_age};
 
 /// Reads a log from its oldest byte on, across rotations, and then what is added to it.
 ///
@@ -42,104 +42,97 @@ impl LogFollower {
     ///
     /// If a file of the log cannot be read.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<Followed> {
-        let Some(file) = &mut self.file else {
-            self.file = self.oldest()?;
-            return if self.file.is_some() { self.read(buffer) } else { Ok(Followed::UpToDate) };
-        };
-        let read = file.read(buffer)?;
-        if read > 0 || buffer.is_empty() {
-            return Ok(Followed::Bytes(read));
+        loop {
+            let Some(file) = &mut self.file else {
+                self.file = self.oldest()?;
+                if self.file.is_none() {
+                    return Ok(Followed::UpToDate);
+                }
+                continue;
+            };
+            let read = file.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(Followed::Bytes(read));
+            }
+            match self.next(buffer)? {
+                Next::Is(followed) => return Ok(followed),
+                Next::Opened(file) => self.file = Some(file),
+                Next::Unsettled => {}
+            }
         }
-        self.next_file(buffer)
     }
 
-    /// The present file is read to its end: whether that is the end of the log depends on where the
-    /// writer has moved it.
-    fn next_file(&mut self, buffer: &mut [u8]) -> io::Result<Followed> {
-        let Some(file) = &mut self.file else { return Ok(Followed::UpToDate) };
+    /// The present file is read to its end: what comes next depends on where the writer has moved it.
+    fn next(&mut self, buffer: &mut [u8]) -> io::Result<Next> {
+        let Some(file) = &mut self.file else { return Ok(Next::Is(Followed::UpToDate)) };
         let ours = identity(file)?;
-        let age = self.age_of(ours)?;
-        if age == Some(0) {
-            return Ok(Followed::UpToDate);
+        let before = age_of(&self.path, ours)?;
+        if before == Some(0) {
+            return Ok(Next::Is(Followed::UpToDate));
         }
-        // It was moved aside: nothing more will be written to it, but something may have been
-        // between our last read and the move.
-        let Some(file) = &mut self.file else { return Ok(Followed::UpToDate) };
+        // It was moved aside, so that nothing more will be written to it; but something may have
+        // been between our last read and the move.
         let read = file.read(buffer)?;
         if read > 0 {
-            return Ok(Followed::Bytes(read));
+            return Ok(Next::Is(Followed::Bytes(read)));
         }
-        match age {
-            Some(age) => {
-                let newer = aged(&self.path, age.saturating_sub(1));
-                match File::open(newer) {
-                    Ok(next) if identity(&next)? != ours => self.file = Some(next),
-                    // The writer is between two steps of a rotation.
-                    Ok(_) => return Ok(Followed::UpToDate),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        return Ok(Followed::UpToDate);
-                    }
-                    Err(error) => return Err(error),
-                }
-                self.read(buffer)
+        let Some(age) = before else {
+            self.file = self.oldest()?;
+            return Ok(Next::Is(Followed::Gap));
+        };
+        let newer = match File::open(aged(&self.path, age.saturating_sub(1))) {
+            Ok(newer) => newer,
+            // The writer is between two steps of a rotation.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Next::Is(Followed::UpToDate));
             }
-            None => {
-                self.file = self.oldest()?;
-                Ok(Followed::Gap)
-            }
-        }
+            Err(error) => return Err(error),
+        };
+        // Had the files been moved on between finding ours and opening the one after it, the one
+        // opened would be another.
+        let still = age_of(&self.path, ours)? == before;
+        Ok(if still { Next::Opened(newer) } else { Next::Unsettled })
     }
 
     fn oldest(&self) -> io::Result<Option<File>> {
-        let mut age = self.ages()?;
-        loop {
+        let highest = oldest_age(&self.path)?;
+        for age in (0..=highest).rev() {
             match File::open(aged(&self.path, age)) {
                 Ok(file) => return Ok(Some(file)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound && age > 0 => age -= 1,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn age_of(&self, file: (u64, u64)) -> io::Result<Option<u32>> {
-        for age in 0..=self.ages()? {
-            match aged(&self.path, age).symlink_metadata() {
-                Ok(about) if (about.dev(), about.ino()) == file => return Ok(Some(age)),
-                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(None)
     }
+}
 
-    /// The highest age that any file of the log has.
-    fn ages(&self) -> io::Result<u32> {
-        let (Some(dir), Some(name)) = (self.path.parent(), self.path.file_name()) else {
-            return Ok(0);
-        };
-        let entries = match std::fs::read_dir(dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+/// What follows a file that was read to its end.
+enum Next {
+    /// Nothing to look further for.
+    Is(Followed),
+    /// The file that was written after it.
+    Opened(File),
+    /// The files were moved while we looked.
+    Unsettled,
+}
+
+/// How many rotations ago a file was the one being written; nothing if it was deleted since.
+fn age_of(path: &Path, file: (u64, u64)) -> io::Result<Option<u32>> {
+    // Files only grow older: one that is moved on while we look is met at its new age, which may be
+    // one that did not exist when we began.
+    for age in 0..=oldest_age(path)?.saturating_add(1) {
+        match aged(path, age).symlink_metadata() {
+            Ok(about) if (about.dev(), about.ino()) == file => return Ok(Some(age)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
-        };
-        let mut highest = 0;
-        for entry in entries {
-            let found = entry?.file_name();
-            let age = found.to_str().and_then(|text| {
-                text.strip_prefix(name.to_str()?)?.strip_prefix('.')?.parse().ok()
-            });
-            highest = highest.max(age.unwrap_or(0)).min(MAX_AGE);
         }
-        Ok(highest)
     }
+    Ok(None)
 }
 
 fn identity(file: &File) -> io::Result<(u64, u64)> {
     let about = file.metadata()?;
     Ok((about.dev(), about.ino()))
 }
-
-/// Beyond what any writer keeps; a file that somebody named so is none of ours.
-const MAX_AGE: u32 = 1000;

@@ -46,27 +46,28 @@ impl LogWriter {
     ///
     /// If the file cannot be opened or made.
     pub fn open(path: &Path, limits: LogLimits) -> io::Result<Self> {
+        drop_older(path, limits.kept)?;
         let file = open_for_appending(path)?;
         let size = file.metadata()?.len();
         Ok(Self { path: path.to_owned(), limits, file, size })
     }
 
-    /// Moves the full file aside, dropping the oldest, and begins another.
+    /// Moves the full file aside, dropping the oldest, and begins another. The new one is made before
+    /// anything is moved, so that a disk without room costs none of what is there.
     fn rotate(&mut self) -> io::Result<()> {
+        let fresh = fresh_beside(&self.path);
+        forget(&fresh)?;
+        let file = open_for_appending(&fresh)?;
         for age in (0..self.limits.kept).rev() {
-            let (from, to) = (aged(&self.path, age), aged(&self.path, age.saturating_add(1)));
-            match fs::rename(from, to) {
+            match fs::rename(aged(&self.path, age), aged(&self.path, age.saturating_add(1))) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
-        if self.limits.kept == 0 {
-            // Nothing is kept: a follower notices that the file is another one.
-            fs::remove_file(&self.path)?;
-        }
-        self.file = open_for_appending(&self.path)?;
-        self.size = self.file.metadata()?.len();
+        fs::rename(&fresh, &self.path)?;
+        self.file = file;
+        self.size = 0;
         Ok(())
     }
 }
@@ -100,6 +101,51 @@ pub(super) fn aged(path: &Path, age: u32) -> PathBuf {
     let mut name: OsString = path.as_os_str().to_owned();
     name.push(format!(".{age}"));
     PathBuf::from(name)
+}
+
+fn fresh_beside(path: &Path) -> PathBuf {
+    let mut name: OsString = path.as_os_str().to_owned();
+    name.push(".fresh");
+    PathBuf::from(name)
+}
+
+/// Deletes what was kept under limits that allowed more.
+fn drop_older(path: &Path, kept: u32) -> io::Result<()> {
+    for age in kept.saturating_add(1)..=oldest_age(path)? {
+        forget(&aged(path, age))?;
+    }
+    Ok(())
+}
+
+/// The highest age that any file of a log has.
+pub(super) fn oldest_age(path: &Path) -> io::Result<u32> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(0) };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let mut highest = 0;
+    for entry in entries {
+        let found = entry?.file_name();
+        let rest = found.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
+        let age = rest
+            .and_then(|rest| std::str::from_utf8(rest).ok())
+            .and_then(|rest| rest.strip_prefix('.')?.parse().ok())
+            .filter(|age| *age <= MAX_AGE);
+        highest = highest.max(age.unwrap_or(0));
+    }
+    Ok(highest)
+}
+
+/// Beyond what any writer keeps: a file that somebody named so is none of ours.
+const MAX_AGE: u32 = 1000;
+
+fn forget(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn open_for_appending(path: &Path) -> io::Result<File> {

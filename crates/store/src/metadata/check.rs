@@ -49,6 +49,12 @@ pub enum Damage {
     /// The file is gone while the VM's monitor runs.
     #[error("the file is missing while the VM runs")]
     Missing,
+    /// Whether the VM runs cannot be told.
+    #[error("its lock cannot be asked about")]
+    LockUnreadable {
+        /// What stands in the way.
+        source: crate::file::FileError,
+    },
     /// The operating system would not let us read it.
     #[error("the file could not be read")]
     Unreadable {
