@@ -88,6 +88,11 @@ impl Failure {
     }
 }
 
+/// For errors of the operating system, which do not say what was being done.
+fn doing<T>(what: &'static str) -> impl FnOnce(io::Error) -> Result<T, Failure> {
+    move |error| Err(Failure { message: format!("could not {what}: {error}"), hint: None })
+}
+
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::new(&error)
@@ -98,8 +103,11 @@ fn start_and_run(args: &MonitorArgs, reporter: &Reporter) -> Result<(), Failure>
     let store = Store::open(&args.storage, Create::No)?;
     let lock = store.adopt_lock_from_stdin(&args.id)?;
     let verbose = args.verbose.then(|| reporter.clone());
-    log::start(&store.paths().monitor_log(&args.id), args.json_log, verbose)?;
-    store.begin_run(&lock, &ProcessIdentity::current()?)?;
+    private_dir(&store.paths().log_dir(&args.id)).or_else(doing("make the log directory"))?;
+    let log = store.paths().monitor_log(&args.id);
+    log::start(&log, args.json_log, verbose).or_else(doing("open the monitor's log"))?;
+    let monitor = ProcessIdentity::current().or_else(doing("read /proc/self"))?;
+    store.begin_run(&lock, &monitor)?;
 
     let run = Run { args, store: &store, lock: &lock };
     let (over, state) = match run.start(reporter) {
@@ -151,7 +159,7 @@ impl Run<'_> {
             bandsox_store::Transport::Vsock
         };
         let transport = metadata.vsock().transport(asked)?;
-        let kernel = Kernel::load(&self.store.paths().kernel())?;
+        let kernel = Kernel::load(self.store.paths().root())?;
         let kvm = bandsox_engine::probe_kvm();
         let accelerator = bandsox_engine::select(metadata.engine(), &kvm)?;
         let install = QemuInstall::find(None)?;
@@ -160,7 +168,8 @@ impl Run<'_> {
             bandsox_store::Transport::Vsock => Some(self.store.lease(self.lock)?),
             bandsox_store::Transport::Serial => None,
         };
-        let pair = lease.map(|_| UnixStream::pair()).transpose()?;
+        let pair = lease.map(|_| UnixStream::pair()).transpose();
+        let pair = pair.or_else(doing("make a socket pair"))?;
         let (ours, theirs) = pair.unzip();
         let vsock = lease.zip(theirs).map(|(lease, fd)| (OwnedFd::from(fd), lease.port));
         let (machine, lines) = machine::build(self.store, &metadata, &kernel, vsock)?;
@@ -200,10 +209,11 @@ impl Run<'_> {
     fn boot(&self, booting: Booting, reporter: &Reporter) -> Result<(Over, Arc<State>), Failure> {
         let Booting { mut engine, engine_happens, device, lines, lease, began } = booting;
         let (events, happens) = mpsc::channel();
-        forward(engine_happens, events.clone())?;
-        let console_log =
-            LogWriter::open(&self.store.paths().console_log(&self.args.id), LogLimits::default())?;
-        console::pump(lines.console, console_log)?;
+        forward(engine_happens, events.clone()).or_else(doing("start a thread"))?;
+        let console_log = self.store.paths().console_log(&self.args.id);
+        let console_log = LogWriter::open(&console_log, LogLimits::default())
+            .or_else(doing("open the console's log"))?;
+        console::pump(lines.console, console_log).or_else(doing("start a thread"))?;
 
         let serial = Serial::new();
         for line in [lines.port, lines.uart] {
@@ -212,7 +222,7 @@ impl Run<'_> {
                 agent::greet(socket, Transport::Serial, events.clone());
             })?;
         }
-        let sockets = self.socket_dir()?;
+        let sockets = self.socket_dir().or_else(doing("make the socket directory"))?;
         let (vsock, guards) = match (device, lease) {
             (Some((device, front)), Some(lease)) => {
                 let events = events.clone();
@@ -292,10 +302,9 @@ impl Run<'_> {
     }
 
     fn socket_dir(&self) -> io::Result<PathBuf> {
-        use std::os::unix::fs::DirBuilderExt;
         remove_sockets(self.store, &self.args.id);
         let dir = self.store.paths().socket_dir(&self.args.id);
-        std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&dir)?;
+        private_dir(&dir)?;
         Ok(dir)
     }
 }
@@ -350,6 +359,12 @@ fn epoch() -> u32 {
     use std::hash::{BuildHasher, RandomState};
     let random = RandomState::new().hash_one(std::process::id());
     u32::try_from(random & u64::from(u32::MAX)).unwrap_or(1)
+}
+
+/// Makes a directory that only its owner can enter, if it is not there.
+fn private_dir(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().mode(0o700).recursive(true).create(path)
 }
 
 /// Removes what a run has in its socket directory, and the directory.

@@ -291,7 +291,7 @@ fn sweep(store_dir: &Path) {
 fn lock(store_dir: &Path) -> Result<File, InstallError> {
     let dir = store_dir.join("locks");
     atomic::ensure_dir(&dir).map_err(io_error("create", &dir))?;
-    let path = dir.join("kernel.lock");
+    let path = dir.join("kernel-install");
     let file = File::options()
         .create(true)
         .truncate(false)
