@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 
 use bandsox_proto::ByteString;
 use bandsox_proto::v2::{Entry, EntryKind};
@@ -113,6 +114,16 @@ impl<'a> Incoming<'a> {
     #[must_use]
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Writes `data` at `offset`, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says, with the path that the file will have.
+    pub fn write_at(&self, data: &[u8], offset: u64) -> Result<(), FileError> {
+        let written = self.file.write_all_at(data, offset);
+        written.map_err(FileError::on(Action::Write, &self.path))
     }
 
     /// The path that it will have.

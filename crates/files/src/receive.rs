@@ -2,7 +2,6 @@
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
 use bandsox_proto::ByteString;
 use bandsox_proto::v2::{Done, Entry, EntryKind, FrameReader, Status, Trailer, Transfer};
@@ -172,7 +171,7 @@ impl<R: Read> Receiver<'_, R> {
                 self.levels.push(Level { fd, relative: Vec::new(), metadata: None });
                 Ok(())
             }
-            (Place::Name { exists: true, .. }, EntryKind::Dir) => {
+            (Place::Name { mode: Some(_), .. }, EntryKind::Dir) => {
                 Err(is(EntryKind::File, EntryKind::Dir))
             }
             (Place::Name { dir, name, .. }, EntryKind::Dir) => {
@@ -265,8 +264,7 @@ impl<R: Read> Receiver<'_, R> {
                 Err(source) => return Err(ReceiveError::Data { path: path(), source }),
             };
             let data = space.get(..count).unwrap_or_default();
-            let written = incoming.file().write_all_at(data, at);
-            written.map_err(FileError::on(Action::Write, incoming.path()))?;
+            incoming.write_at(data, at)?;
             hash.update(data);
             let moved = count as u64;
             at = at.saturating_add(moved);

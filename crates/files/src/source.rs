@@ -55,6 +55,18 @@ impl Source {
         u64::try_from(self.stat.st_size).unwrap_or(0)
     }
 
+    /// The file itself, to be read from its start, and its path for messages.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::IsADirectory`]
+    pub fn into_std(self) -> Result<(File, ByteString), SendError> {
+        if self.is_dir() {
+            return Err(SendError::IsADirectory { path: self.path });
+        }
+        Ok((File::from(self.fd), self.path))
+    }
+
     /// The one file, ready to be announced.
     ///
     /// # Errors

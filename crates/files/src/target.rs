@@ -40,8 +40,8 @@ pub(crate) enum Place {
     Name {
         dir: OwnedFd,
         name: Vec<u8>,
-        /// A regular file is there.
-        exists: bool,
+        /// Permission bits of the regular file that is there.
+        mode: Option<u32>,
     },
 }
 
@@ -99,6 +99,15 @@ impl Target {
         matches!(self.place, Place::Dir(_))
     }
 
+    /// Permission bits of the file that will be replaced, if there is one.
+    #[must_use]
+    pub fn mode(&self) -> Option<u32> {
+        match self.place {
+            Place::Dir(_) => None,
+            Place::Name { mode, .. } => mode,
+        }
+    }
+
     fn at(path: &Path) -> Result<Self, ReceiveError> {
         let mut path = path.to_path_buf();
         for _ in 0..MAX_LINKS {
@@ -134,9 +143,9 @@ impl Target {
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let dir = rustix::fs::openat(CWD, parent, flags, Mode::empty())
             .map_err(FileError::on(Action::Open, &ByteString::from(parent)))?;
-        let exists = match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(found) => match stat::kind(&found).unwrap_or(EntryKind::Socket) {
-                EntryKind::File => true,
+        let mode = match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => match stat::kind(&there).unwrap_or(EntryKind::Socket) {
+                EntryKind::File => Some(stat::permissions(&there)),
                 found @ (EntryKind::Dir
                 | EntryKind::Symlink
                 | EntryKind::Fifo
@@ -147,11 +156,11 @@ impl Target {
                     return Err(ReceiveError::Exists { path: shown, found, wanted });
                 }
             },
-            Err(Errno::NOENT) => false,
+            Err(Errno::NOENT) => None,
             Err(error) => return Err(FileError::on(Action::Open, &shown)(error).into()),
         };
         let name = name.as_bytes().to_vec();
-        Ok(Self { place: Place::Name { dir, name, exists }, path: shown })
+        Ok(Self { place: Place::Name { dir, name, mode }, path: shown })
     }
 }
 

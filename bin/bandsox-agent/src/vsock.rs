@@ -1,0 +1,119 @@
+//! Sockets to the host.
+// UNSAFETY: neither std nor rustix knows the address and the options of AF_VSOCK, so they are spelled out here.
+#![expect(unsafe_code, reason = "see the UNSAFETY note above")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::Duration;
+
+use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with};
+
+use crate::agent::Agent;
+use crate::console::{chain, say};
+use crate::server;
+
+/// Any address of this guest (`VMADDR_CID_ANY`), so that a new CID after a restore needs nothing.
+const CID_ANY: u32 = u32::MAX;
+
+/// The host (`VMADDR_CID_HOST`).
+const CID_HOST: u32 = 2;
+
+/// Room for data in flight per connection: with the kernel's 256 KiB the two sides wait for each other's credit.
+const BUFFER: u64 = 1024 * 1024;
+
+/// `SO_VM_SOCKETS_BUFFER_SIZE`. Source: linux/vm_sockets.h.
+const BUFFER_SIZE: i32 = 0;
+
+/// `SO_VM_SOCKETS_BUFFER_MAX_SIZE`. Source: linux/vm_sockets.h.
+const BUFFER_MAX_SIZE: i32 = 2;
+
+/// A wish to listen on another port, and where to answer.
+pub(crate) struct Move {
+    pub(crate) port: u32,
+    pub(crate) done: SyncSender<io::Result<()>>,
+}
+
+/// `struct sockaddr_vm`.
+#[repr(C)]
+struct Address {
+    family: u16,
+    reserved: u16,
+    port: u32,
+    cid: u32,
+    zero: [u8; 4],
+}
+
+const _: () = assert!(size_of::<Address>() == size_of::<libc::sockaddr_vm>());
+
+impl Address {
+    fn new(cid: u32, port: u32) -> Self {
+        let family = AddressFamily::VSOCK.as_raw();
+        Self { family, reserved: 0, port, cid, zero: [0; 4] }
+    }
+}
+
+// SAFETY: the pointer is to a whole `Address`, laid out as sockaddr_vm, alive through the call, with its true length.
+unsafe impl SocketAddrArg for Address {
+    unsafe fn with_sockaddr<R>(
+        &self,
+        f: impl FnOnce(*const SocketAddrOpaque, SocketAddrLen) -> R,
+    ) -> R {
+        f((&raw const *self).cast(), u32::try_from(size_of::<Self>()).unwrap_or(0))
+    }
+}
+
+fn socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::VSOCK, SocketType::STREAM, flags, None)?;
+    for option in [BUFFER_MAX_SIZE, BUFFER_SIZE] {
+        let value = BUFFER;
+        let len = u32::try_from(size_of::<u64>()).unwrap_or(0);
+        // SAFETY: the option's value is the eight bytes of `value`, alive through the call. Should the kernel refuse,
+        // the connection has less room, and works.
+        unsafe {
+            let value = (&raw const value).cast();
+            libc::setsockopt(socket.as_raw_fd(), libc::AF_VSOCK, option, value, len);
+        }
+    }
+    Ok(socket)
+}
+
+/// Listens on `port`, for any address of this guest.
+pub(crate) fn listen(port: u32) -> io::Result<OwnedFd> {
+    let socket = socket()?;
+    rustix::net::bind(&socket, &Address::new(CID_ANY, port))?;
+    rustix::net::listen(&socket, 128)?;
+    Ok(socket)
+}
+
+/// Connects to a port of the host.
+pub(crate) fn connect(port: u32) -> io::Result<File> {
+    let socket = socket()?;
+    rustix::net::connect(&socket, &Address::new(CID_HOST, port))?;
+    Ok(File::from(socket))
+}
+
+/// Takes connections from `listener`, and moves to another port when told to, for ever.
+pub(crate) fn serve(agent: &Arc<Agent>, mut listener: OwnedFd, moves: &Receiver<Move>) {
+    loop {
+        // Woken now and then, since a move comes by another way than a connection.
+        if crate::channel::readable(std::os::fd::AsFd::as_fd(&listener), Duration::from_millis(200))
+        {
+            match acceptfrom_with(&listener, SocketFlags::CLOEXEC) {
+                Ok((socket, _)) => server::spawn(agent, File::from(socket)),
+                Err(error) => {
+                    say(&format!("cannot accept a connection: {}", chain(&io::Error::from(error))));
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
+        }
+        while let Ok(Move { port, done }) = moves.try_recv() {
+            let moved = listen(port).map(|socket| listener = socket);
+            done.send(moved).ok();
+        }
+    }
+}
