@@ -2,10 +2,13 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use tempfile::NamedTempFile;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+use tempfile::{NamedTempFile, TempPath};
 
 /// Prefix of temporary names; whoever cleans a directory up may delete what begins so and is old.
 pub(crate) const TEMP_PREFIX: &str = ".tmp-";
@@ -28,6 +31,53 @@ pub(crate) fn write(dest: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let mut file = temp_in(parent_of(dest))?;
     file.write_all(bytes)?;
     publish(file, mode, dest)
+}
+
+/// A file without a name: a killed process leaves nothing of it.
+#[derive(Debug)]
+pub(crate) struct Unnamed {
+    file: File,
+    /// On file systems without `O_TMPFILE` it does have one.
+    name: Option<TempPath>,
+}
+
+impl Unnamed {
+    /// A new, empty file on the file system of `dir`, open for reading and writing.
+    pub(crate) fn in_dir(dir: &Path) -> io::Result<Self> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::openat(CWD, dir, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(fd) => Ok(Self { file: fd.into(), name: None }),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                let (file, name) = temp_in(dir)?.into_parts();
+                Ok(Self { file, name: Some(name) })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Another handle to the same file.
+    pub(crate) fn handle(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Gives the file its mode and its name, durably. If `dest` exists it is left as it is: for names that say what is inside.
+    pub(crate) fn publish_unless_there(self, mode: u32, dest: &Path) -> io::Result<()> {
+        self.file.set_permissions(Permissions::from_mode(mode))?;
+        self.file.sync_all()?;
+        let linked = match self.name {
+            Some(name) => name.persist_noclobber(dest).map_err(|error| error.error),
+            None => {
+                let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                rustix::fs::linkat(CWD, own, CWD, dest, AtFlags::SYMLINK_FOLLOW)
+                    .map_err(io::Error::from)
+            }
+        };
+        match linked {
+            Ok(()) => sync_parent(dest),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Makes the entry of `path` in its directory durable.
@@ -55,6 +105,25 @@ fn parent_of(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unnamed_file_shows_only_when_published_and_yields_to_what_is_there() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let dest = dir.path().join("file");
+        let unnamed = |content: &[u8]| {
+            let unnamed = Unnamed::in_dir(dir.path()).expect("creates");
+            unnamed.handle().expect("duplicates").write_all(content).expect("writes");
+            unnamed
+        };
+
+        let first = unnamed(b"first");
+        assert_eq!(fs::read_dir(dir.path()).expect("lists").count(), 0);
+        first.publish_unless_there(0o400, &dest).expect("publishes");
+        unnamed(b"second").publish_unless_there(0o400, &dest).expect("yields");
+
+        assert_eq!(fs::read(&dest).expect("reads"), b"first");
+        assert_eq!(fs::read_dir(dir.path()).expect("lists").count(), 1);
+    }
 
     #[test]
     fn a_written_file_replaces_the_old_one_and_leaves_no_temporary_name() {

@@ -14,3 +14,4 @@ pub mod overlay;
 mod archive;
 mod atomic;
 mod digest;
+mod erofs;

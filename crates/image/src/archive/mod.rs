@@ -16,5 +16,5 @@ mod zstd;
 
 pub(crate) use compression::{Compression, decoder};
 pub(crate) use member::{Kind, Member, Timestamp};
-pub(crate) use reader::Archive;
 pub use reader::ReadError;
+pub(crate) use reader::{Archive, is_header};
