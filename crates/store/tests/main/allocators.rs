@@ -220,7 +220,7 @@ fn one_vm_too_many_is_told_so_and_leaks_nothing() {
     assert_eq!(refusal.to_string(), "No available CIDs");
     assert_eq!(scene.allocator("cid")["next_cid"], json!(255));
     assert_eq!(scene.allocator("port")["used_ports"].as_array().map(Vec::len), Some(252));
-    assert_eq!(scene.read(&vms[252]).vsock(), VsockConfig::Enabled { cid: None, port: None });
+    assert_eq!(scene.read(&id).vsock(), VsockConfig::Enabled { cid: None, port: None });
     let last = locks.pop().expect("252 of them");
     scene.store.end_run(&last, &StopReason::Requested).expect("room on the disk");
     assert_eq!(scene.store.lease(&one_too_many).expect("one is free"), lease(254, 9251));
