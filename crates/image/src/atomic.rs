@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -60,9 +61,11 @@ impl Unnamed {
         self.file.try_clone()
     }
 
-    /// Gives the file its mode and its name, durably. If `dest` exists it is left as it is: for names that say what is inside.
+    /// Gives the file its mode and its name, durably. If `dest` exists it is left as it is: for names that say what is
+    /// inside. The file's modification time is 1970, so that one that is lost and made again is the same in that too.
     pub(crate) fn publish_unless_there(self, mode: u32, dest: &Path) -> io::Result<()> {
         self.file.set_permissions(Permissions::from_mode(mode))?;
+        self.file.set_modified(UNIX_EPOCH)?;
         self.file.sync_all()?;
         let linked = match self.name {
             Some(name) => name.persist_noclobber(dest).map_err(|error| error.error),
