@@ -16,6 +16,7 @@ use crate::chain::RxBuffer;
 use crate::credit::Credit;
 use crate::handle::ConnectError;
 use crate::mailbox::Reply;
+use crate::poller::Interest;
 use crate::span::Spans;
 use crate::spec::Op;
 use crate::stream::Stream;
@@ -37,6 +38,8 @@ pub(crate) struct Connection {
     pub(crate) readable: bool,
     /// The socket may take bytes from the guest.
     pub(crate) writable: bool,
+    /// What the poller tells of the socket.
+    pub(crate) interest: Interest,
     /// The user's end is closed, at least for writing: reading ends with an end of file.
     pub(crate) hung_up: bool,
     /// The end of the user's bytes has been read.
@@ -61,6 +64,9 @@ pub(crate) struct Connection {
     pub(crate) bulky: bool,
     /// Bytes that the guest has sent in its whole life; decides the window.
     pub(crate) received: u64,
+    /// Bytes that moved one way since the last small message the other way.
+    pub(crate) streak_to_guest: u64,
+    pub(crate) streak_from_guest: u64,
 }
 
 /// Where a connection is in its life.
@@ -173,6 +179,12 @@ impl Incoming {
     }
 }
 
+/// Bytes of a message that may be an acknowledgement: what it acknowledges was no endless stream.
+const SMALL: u64 = 4 << 10;
+
+/// Bytes one way that make a stream: more than a message and less than a file worth the name.
+const STREAM: u64 = 256 << 10;
+
 impl Connection {
     pub(crate) fn new(ports: Ports, phase: Phase, window: u32) -> Self {
         Self {
@@ -184,6 +196,7 @@ impl Connection {
             socket: None,
             readable: false,
             writable: false,
+            interest: Interest { arrivals: true, room: false },
             hung_up: false,
             host_ended: false,
             host_deaf: false,
@@ -195,7 +208,28 @@ impl Connection {
             on_agenda: false,
             bulky: false,
             received: 0,
+            streak_to_guest: 0,
+            streak_from_guest: 0,
         }
+    }
+
+    /// Takes note of bytes for the guest. True if they belong to a stream that goes on, and not to
+    /// a message that will be answered.
+    pub(crate) fn streams_to_guest(&mut self, bytes: u64) -> bool {
+        if bytes < SMALL {
+            self.streak_from_guest = 0;
+        }
+        self.streak_to_guest = self.streak_to_guest.saturating_add(bytes);
+        self.streak_to_guest >= STREAM
+    }
+
+    /// The same for bytes from the guest.
+    pub(crate) fn streams_from_guest(&mut self, bytes: u64) -> bool {
+        if bytes < SMALL {
+            self.streak_to_guest = 0;
+        }
+        self.streak_from_guest = self.streak_from_guest.saturating_add(bytes);
+        self.streak_from_guest >= STREAM
     }
 
     /// Gives it its socket.

@@ -98,13 +98,33 @@ impl Credit {
         self.window = self.window.max(window);
     }
 
-    /// Whether the guest should be told of room: it believes to have less than a quarter of the
-    /// window, and has at least a quarter more, or all.
+    /// Whether the guest should be told of room: it believes to have less than half of what it may
+    /// use, and has at least a quarter more, or all.
+    ///
+    /// It may use no more than its own buffer is large: Linux caps its credit to that (since
+    /// "vsock/virtio: cap TX credit to local buffer size", also in its 6.1 series). One that does
+    /// not is told more often than it needs.
     pub(crate) fn is_worth_telling(&self) -> bool {
-        let believed = self.told_window.saturating_sub((self.arrived - self.told_taken).0);
-        let actual = self.window.saturating_sub(self.held());
-        let quarter = self.window / 4;
-        believed < quarter && (actual - believed >= quarter || actual == self.window)
+        let usable = |window: u32| window.min(self.guest_window);
+        let unread = |since: Wrapping<u32>| (self.arrived - since).0;
+        let believed = usable(self.told_window).saturating_sub(unread(self.told_taken));
+        let actual = usable(self.window).saturating_sub(unread(self.taken));
+        let quarter = usable(self.window) / 4;
+        believed < quarter * 2
+            && actual > believed
+            && (actual - believed >= quarter || actual == usable(self.window))
+    }
+
+    /// Bytes that the guest can have sent before it must be looked at, so that it never stalls: two
+    /// looks make it worth telling of room, and leave a quarter.
+    pub(crate) fn expected_from_guest(&self) -> u64 {
+        u64::from(self.window.min(self.guest_window)) * 3 / 8
+    }
+
+    /// Bytes after which the guest can be expected to tell of room. Linux does when all but 64 KiB
+    /// of its buffer has been taken.
+    pub(crate) fn expected_by_guest(&self) -> u64 {
+        u64::from(self.guest_window) * 5 / 8
     }
 
     /// `buf_alloc` and `fwd_cnt` for a packet that is about to be sent.
@@ -185,11 +205,14 @@ mod tests {
         /// A sender that stalls is always told in the end: no deadlock by silence.
         #[test]
         fn a_guest_without_credit_is_told_when_its_bytes_are_gone(
-            window in 4..4_000_000_u32, pieces in proptest::collection::vec(1..1_000_000_u32, 0..9),
+            window in 4..4_000_000_u32,
+            guest_window in 4..4_000_000_u32,
+            pieces in proptest::collection::vec(1..1_000_000_u32, 0..9),
         ) {
             let mut credit = Credit::new(window);
+            credit.heard(guest_window, 0);
             credit.tell();
-            credit.arrive(window).expect("exactly the window");
+            credit.arrive(window.min(guest_window)).expect("within the window");
             prop_assert!(!credit.is_worth_telling());
 
             for piece in pieces {

@@ -29,6 +29,7 @@ mod device;
 mod handle;
 mod header;
 mod mailbox;
+mod pace;
 mod poller;
 mod ring;
 mod span;

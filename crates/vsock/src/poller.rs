@@ -27,6 +27,15 @@ pub(crate) enum Token {
     Connection(ConnectionId),
 }
 
+/// What a socket is watched for, besides its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interest {
+    /// Bytes that arrive.
+    pub(crate) arrivals: bool,
+    /// Room for bytes.
+    pub(crate) room: bool,
+}
+
 /// Token and what happened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Event {
@@ -54,10 +63,11 @@ impl Poller {
         Ok(epoll::add(&self.epoll, fd, EventData::new_u64(token.to_bits()), flags)?)
     }
 
-    /// Tells also of each time that `fd` takes bytes again, or no longer does.
-    pub(crate) fn watch_room(&self, fd: impl AsFd, token: Token, wanted: bool) -> io::Result<()> {
-        let mut flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
-        flags.set(EventFlags::OUT, wanted);
+    /// Changes what is told of `fd`: an end of it always, arrivals and room as wanted.
+    pub(crate) fn change(&self, fd: impl AsFd, token: Token, wanted: Interest) -> io::Result<()> {
+        let mut flags = EventFlags::RDHUP | EventFlags::ET;
+        flags.set(EventFlags::IN, wanted.arrivals);
+        flags.set(EventFlags::OUT, wanted.room);
         Ok(epoll::modify(&self.epoll, fd, EventData::new_u64(token.to_bits()), flags)?)
     }
 
@@ -72,7 +82,17 @@ impl Poller {
         patience: Option<Duration>,
         mut each: impl FnMut(Event),
     ) -> io::Result<()> {
-        let timeout = patience.map(timespec);
+        let mut timeout = patience.map(timespec);
+        if patience.is_some_and(|patience| !patience.is_zero() && patience < Duration::from_secs(1))
+        {
+            // epoll's own timeout is in milliseconds. A poll of the epoll descriptor is exact.
+            let mut fds = [PollFd::new(&self.epoll, PollFlags::IN)];
+            match rustix::event::poll(&mut fds, timeout.as_ref()) {
+                Ok(0) => return Ok(()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => timeout = Some(timespec(Duration::ZERO)),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
         let mut room = [MaybeUninit::<epoll::Event>::uninit(); MOST_EVENTS];
         let events = match epoll::wait(&self.epoll, room.as_mut_slice(), timeout.as_ref()) {
             Ok((events, _)) => events,
@@ -86,12 +106,6 @@ impl Poller {
             }
         }
         Ok(())
-    }
-
-    /// Waits exactly `pause`, whatever happens, unless `urgent` becomes readable.
-    pub(crate) fn pause(urgent: impl AsFd, pause: Duration) {
-        let mut fds = [PollFd::new(&urgent, PollFlags::IN)];
-        rustix::event::poll(&mut fds, Some(&timespec(pause))).ok();
     }
 }
 

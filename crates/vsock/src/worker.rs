@@ -1,9 +1,9 @@
 //! The device's thread: when to look, when to wait.
 //!
 //! With little to do it sleeps until a kick, a socket or a command wakes it. While bulk data
-//! moves, being woken for every packet costs the guest a kick and us a system call each, so the
-//! thread then *ticks*: it asks for no kicks and looks at everything once per
-//! [`TICK`]. What came meanwhile moves in one batch.
+//! moves, being woken for every packet would cost the guest a kick and this thread a sleep each;
+//! it then asks for no kicks and looks at everything at times of its own choosing, a *pace* that
+//! follows the guest's speed so that a look finds about as much as the guest's window holds.
 
 use std::io;
 use std::sync::Arc;
@@ -14,20 +14,12 @@ use std::time::{Duration, Instant};
 use crate::device::Device;
 use crate::device::orders::Verdict;
 use crate::mailbox::{Mailbox, OnConnect};
+use crate::pace::Pace;
 use crate::poller::{Poller, Token};
 use crate::stream::Stream;
 
-/// Time between two looks while bulk data moves.
-const TICK: Duration = Duration::from_micros(200);
-
-/// Bytes in one pass that count as bulk.
-const BULK: u64 = 16 << 10;
-
-/// How long after the last bulk pass the thread goes on ticking.
-const LINGER: Duration = Duration::from_millis(2);
-
 /// How long finished transmit descriptors may wait for company while nothing else happens.
-const SETTLE: Duration = Duration::from_millis(1);
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// Starts the device's threads. They end by themselves after [`Stop`](crate::mailbox::Command).
 pub(crate) fn spawn(mailbox: Arc<Mailbox>) -> io::Result<()> {
@@ -58,40 +50,37 @@ impl Drop for Closer {
 }
 
 fn run(mut device: Device, mailbox: &Mailbox) {
-    let mut bulk_until: Option<Instant> = None;
+    let mut pace = Pace::new();
     let mut patience = Some(Duration::ZERO);
+    let mut events = Vec::new();
     loop {
-        let mut events = Vec::new();
         if let Err(error) = device.poller.wait(patience, |event| events.push(event)) {
             tracing::error!(%error, "vsock: the device cannot wait for events and ends");
             break;
         }
-        let now = Instant::now();
-        let commands = mailbox.collect();
-        if events.is_empty() && commands.is_empty() && bulk_until.is_none() {
+        if events.is_empty() && !pace.is_kept() {
             device.settle();
         }
-        for command in commands {
-            if device.obey(command) == Verdict::Stop {
-                device.shut_down();
-                return;
+        let now = Instant::now();
+        for event in events.drain(..) {
+            if event.token == Token::Mail {
+                for command in mailbox.collect() {
+                    if device.obey(command) == Verdict::Stop {
+                        device.shut_down();
+                        return;
+                    }
+                }
+            } else {
+                device.note(event, now);
             }
         }
-        for event in events {
-            device.note(event, now);
-        }
         let pass = device.work(now);
-        if pass.moved >= BULK {
-            bulk_until = Some(now + LINGER);
-        }
         patience = if pass.unfinished {
             Some(Duration::ZERO)
-        } else if bulk_until.is_some_and(|until| now < until) {
+        } else if let Some(pause) = pace.after(pass, now) {
             device.disarm();
-            Poller::pause(mailbox.wake(), TICK);
-            Some(Duration::ZERO)
+            Some(pause)
         } else {
-            bulk_until = None;
             sleep_for(&mut device, now)
         };
     }

@@ -74,7 +74,7 @@ impl Device {
         let Some(connection) = self.table.get_mut(id) else { return };
         match link {
             Some(link) => {
-                self.moved += u64::from(bytes);
+                self.tally.add(u64::from(bytes), connection.credit.expected_by_guest());
                 put_lent(connection, link, bytes, &self.mailbox.counters);
                 take_lent(connection, link, bytes);
                 self.lenders.push(id);

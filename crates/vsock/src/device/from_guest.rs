@@ -41,6 +41,7 @@ impl Device {
             let counters = &self.mailbox.counters;
             let Some((head, packet)) = link.tx.take_packet(&link.memory, counters) else { break };
             counters.packets_from_guest.fetch_add(1, Ordering::Relaxed);
+            link.finished_descriptors += packet.payload.count() + 1;
             if !self.take_packet(link, &mut run, head, packet) {
                 link.finished.push(head);
             }
@@ -48,7 +49,7 @@ impl Device {
         self.write_run(link, &mut run);
         self.lend_arrived(link);
         self.unfinished |= self.resets.len() < MOST_RESETS && link.tx.has_more(&link.memory);
-        if link.finished.len() >= usize::from(link.tx.size() / GIVE_BACK) {
+        if link.finished_descriptors >= usize::from(link.tx.size() / GIVE_BACK) {
             link.give_back_finished();
         }
     }
@@ -226,7 +227,9 @@ impl Device {
             return false;
         }
         let bytes = u64::from(payload.bytes());
-        self.moved += bytes;
+        if connection.streams_from_guest(bytes) {
+            self.tally.add(bytes, connection.credit.expected_from_guest());
+        }
         self.mailbox.counters.bytes_from_guest.fetch_add(bytes, Ordering::Relaxed);
         connection.received += bytes;
         widen(connection, &mut self.spare_window);
@@ -289,7 +292,7 @@ impl Device {
                 self.end(id, Farewell::Reset);
                 return;
             }
-            self.watch_room(id, true);
+            self.update_interest(id);
         }
         self.tell_if_worth(id);
     }
@@ -323,7 +326,7 @@ impl Device {
             {
                 rustix::net::shutdown(socket, Shutdown::Write).ok();
             }
-            self.watch_room(id, false);
+            self.update_interest(id);
         }
         self.tell_if_worth(id);
         self.bury(id);
@@ -339,13 +342,6 @@ impl Device {
             connection.owed.shutdown = host_shutdown(connection);
         }
         self.schedule(id);
-    }
-
-    fn watch_room(&mut self, id: ConnectionId, wanted: bool) {
-        let Some(connection) = self.table.get_mut(id) else { return };
-        if let Some(socket) = &connection.socket {
-            self.poller.watch_room(socket, Token::Connection(id), wanted).ok();
-        }
     }
 
     /// Owes the guest a word on credit if it is about to run out of it.
@@ -410,5 +406,6 @@ const BULK: u64 = 128 << 10;
 /// Pieces that one system call writes at most.
 const LONGEST_RUN: usize = 512;
 
-/// Transmit descriptors are given back when this fraction of the ring waits for it.
-const GIVE_BACK: u16 = 8;
+/// Transmit descriptors are given back when this fraction of the ring waits for it. The rest must
+/// be enough for what the guest sends meanwhile.
+const GIVE_BACK: u16 = 2;

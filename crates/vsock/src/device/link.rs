@@ -26,6 +26,8 @@ pub(crate) struct Link {
     pub(crate) pool: VecDeque<RxBuffer>,
     /// Transmit descriptors that are done with and not given back yet.
     pub(crate) finished: Vec<u16>,
+    /// Descriptors that were taken since transmit descriptors were last given back, at most.
+    pub(crate) finished_descriptors: usize,
 }
 
 impl Link {
@@ -38,6 +40,7 @@ impl Link {
             tx: Ring::new(tx),
             pool: VecDeque::new(),
             finished: Vec::new(),
+            finished_descriptors: 0,
         }
     }
 
@@ -83,7 +86,8 @@ impl Link {
 
     /// Gives finished transmit descriptors back.
     pub(crate) fn give_back_finished(&mut self) {
-        let Self { memory, tx, finished, .. } = self;
+        let Self { memory, tx, finished, finished_descriptors, .. } = self;
+        *finished_descriptors = 0;
         for head in finished.drain(..) {
             tx.give_back(memory, head, 0);
         }

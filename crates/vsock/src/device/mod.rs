@@ -34,7 +34,7 @@ pub(crate) use self::link::Link;
 use crate::connection::{Connection, Phase, Waiting};
 use crate::handle::ConnectError;
 use crate::mailbox::{Mailbox, OnConnect};
-use crate::poller::{Event, Poller, Token};
+use crate::poller::{Event, Interest, Poller, Token};
 use crate::spec::shutdown;
 use crate::stream::Stream;
 use crate::table::{ConnectionId, Ports, Table};
@@ -61,8 +61,7 @@ pub(crate) struct Device {
     next_deadline: Option<Instant>,
     /// Connections whose files have something to be lent.
     lenders: Vec<ConnectionId>,
-    /// Bytes of payload that moved since the end of the last pass.
-    moved: u64,
+    tally: Tally,
     /// The pass reached its bounds before the end of its work.
     unfinished: bool,
 }
@@ -70,10 +69,25 @@ pub(crate) struct Device {
 /// What one pass over all work came to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pass {
-    /// Bytes of payload that moved, either way.
-    pub(crate) moved: u64,
+    pub(crate) tally: Tally,
     /// There is more to do at once.
     pub(crate) unfinished: bool,
+}
+
+/// What streams did since the last pass. Messages do not count.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// Bytes of payload that moved, as fast as the guest would have them.
+    pub(crate) moved: u64,
+    /// Bytes after which the guest should be looked at again.
+    pub(crate) expected: u64,
+}
+
+impl Tally {
+    fn add(&mut self, moved: u64, expected: u64) {
+        self.moved = self.moved.saturating_add(moved);
+        self.expected = self.expected.max(expected);
+    }
 }
 
 struct Listener {
@@ -119,7 +133,7 @@ impl Device {
             spare_window: SPARE_WINDOW,
             next_deadline: None,
             lenders: Vec::new(),
-            moved: 0,
+            tally: Tally::default(),
             unfinished: false,
         }
     }
@@ -157,7 +171,7 @@ impl Device {
             .counters
             .connections
             .store(u64::try_from(self.table.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        Pass { moved: std::mem::take(&mut self.moved), unfinished: self.unfinished }
+        Pass { tally: std::mem::take(&mut self.tally), unfinished: self.unfinished }
     }
 
     /// Gives back what was kept for a later, larger batch.
@@ -230,6 +244,19 @@ impl Device {
             self.flush(id);
         }
         self.schedule(id);
+    }
+
+    /// Has the poller tell of a socket what is not known yet.
+    fn update_interest(&mut self, id: ConnectionId) {
+        let Some(connection) = self.table.get_mut(id) else { return };
+        let wanted = Interest { arrivals: !connection.readable, room: !connection.writable };
+        if connection.interest == wanted {
+            return;
+        }
+        connection.interest = wanted;
+        if let Some(socket) = &connection.socket {
+            self.poller.change(socket, Token::Connection(id), wanted).ok();
+        }
     }
 
     /// Puts a connection on the agenda if a turn would do something.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::net::RecvFlags;
 
 use super::link::{Link, Packet};
-use super::{Device, host_shutdown};
+use super::{Device, Tally, host_shutdown};
 use crate::connection::{Connection, Owed, Phase};
 use crate::header::Header;
 use crate::spec::Op;
@@ -46,10 +46,15 @@ impl Device {
         for _ in 0..MOST_TURNS {
             let Some(id) = self.agenda.pop_front() else { break };
             let Some(connection) = self.table.get_mut(id) else { continue };
-            match turn(connection, link, &self.mailbox.counters, &mut self.moved) {
+            let outcome = turn(connection, link, &self.mailbox.counters, &mut self.tally);
+            match outcome {
                 Turn::Rest => connection.on_agenda = false,
                 Turn::Again => self.agenda.push_back(id),
                 Turn::Starved => starved.push(id),
+            }
+            // While there is more to read at once, nothing needs to be told.
+            if !matches!(outcome, Turn::Again) {
+                self.update_interest(id);
             }
             self.limit_farewell(id);
             if link.pool.is_empty() {
@@ -77,7 +82,7 @@ fn turn(
     connection: &mut Connection,
     link: &mut Link,
     counters: &Counters,
-    moved: &mut u64,
+    tally: &mut Tally,
 ) -> Turn {
     // Data last but for a shutdown, which must come behind it, and credit, which may ride on it.
     while let Some(op) = connection.owed.before_data() {
@@ -85,7 +90,7 @@ fn turn(
         link.put_for(connection, &buffer, Packet::bare(op), counters);
     }
     let data = if connection.has_source() {
-        give_data(connection, link, counters, moved)
+        give_data(connection, link, counters, tally)
     } else {
         Turn::Rest
     };
@@ -115,7 +120,7 @@ fn give_data(
     connection: &mut Connection,
     link: &mut Link,
     counters: &Counters,
-    moved: &mut u64,
+    tally: &mut Tally,
 ) -> Turn {
     if connection.outgoing.as_ref().is_some_and(|outgoing| outgoing.begun) {
         return super::files::lend_buffers(connection, link);
@@ -129,9 +134,12 @@ fn give_data(
     match got {
         Ok(0) => end_of_user(connection),
         Ok(bytes) => {
-            *moved += u64::try_from(bytes).unwrap_or(0);
             fill(connection, link, bytes, counters);
             connection.bulky = bytes == room;
+            let moved = u64::try_from(bytes).unwrap_or(0);
+            if connection.streams_to_guest(moved) && connection.bulky {
+                tally.add(moved, connection.credit.expected_by_guest());
+            }
             if bytes == room || connection.hung_up {
                 return Turn::Again;
             }
