@@ -71,26 +71,30 @@ fn build_agent(out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     Ok(binary)
 }
 
-/// Says what the agent is made of: the files that the compiler says it read, or, where it did not
-/// get that far, the folders that they come from.
+/// Says what the agent is made of: the files that the compiler says it read, and their packages'
+/// manifests; or, where it did not get that far, the folders that they come from.
 fn rerun_if_sources_change(
     workspace: &Path,
     dep_info: Option<&Path>,
 ) -> Result<(), Box<dyn Error>> {
-    let mut inputs: BTreeSet<PathBuf> =
-        ["Cargo.toml", "Cargo.lock", "bin/bandsox-agent/Cargo.toml"]
-            .iter()
-            .chain(&["crates/proto/Cargo.toml"])
-            .map(|file| workspace.join(file))
-            .collect();
+    let mut inputs = BTreeSet::from([workspace.join("Cargo.toml"), workspace.join("Cargo.lock")]);
     match dep_info {
-        Some(path) => inputs.extend(sources(&fs::read_to_string(path)?)),
-        None => inputs.extend(["bin/bandsox-agent", "crates/proto"].map(|dir| workspace.join(dir))),
+        Some(path) => {
+            for source in sources(&fs::read_to_string(path)?) {
+                inputs.extend(manifest_of(&source));
+                inputs.insert(source);
+            }
+        }
+        None => inputs.extend(["bin/bandsox-agent", "crates"].map(|dir| workspace.join(dir))),
     }
     for input in inputs {
         println!("cargo::rerun-if-changed={}", input.display());
     }
     Ok(())
+}
+
+fn manifest_of(source: &Path) -> Option<PathBuf> {
+    source.ancestors().map(|dir| dir.join("Cargo.toml")).find(|manifest| manifest.exists())
 }
 
 /// The right-hand side of a Makefile-style dependency file; spaces in names are escaped by `\ `.

@@ -1,5 +1,6 @@
 //! Host to guest.
 
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -51,9 +52,9 @@ pub fn put_tree(
     let Reply::Ready(ready) = talk::hear(&mut frames)? else {
         return Err(TalkError::OutOfPlace { wanted: "Ready" }.into());
     };
-    let sent = send(source, SendOptions { owners: Owners::Ignore }, &mut &*channel, &mut |moved| {
+    let options = SendOptions { owners: Owners::Ignore };
+    let sent = send(source, options, &mut Unanswered(channel), &mut |moved| {
         progress(moved);
-        // The agent has nothing to say before the end, unless it failed.
         match readable(channel.as_fd(), Duration::ZERO) {
             Ok(false) => ControlFlow::Continue(()),
             Ok(true) | Err(_) => ControlFlow::Break(()),
@@ -73,4 +74,20 @@ pub fn put_tree(
         return Err(TalkError::OutOfPlace { wanted: "Done" }.into());
     };
     Ok(Stored { path: ready.path, sent })
+}
+
+/// A channel on which the agent has nothing to say until all is sent, unless it failed.
+struct Unanswered<'a>(&'a Channel);
+
+impl Write for Unanswered<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write_while_unanswered(bytes)? {
+            0 if !bytes.is_empty() => Err(io::ErrorKind::BrokenPipe.into()),
+            count => Ok(count),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -104,7 +104,15 @@ impl V1<'_> {
             })?;
             line.clear();
             encode_chunk(space, sent, &mut line);
-            self.write(line.as_bytes())?;
+            let mut unsent = line.as_bytes();
+            while !unsent.is_empty() {
+                let written = self.channel.write_while_unanswered(unsent);
+                unsent = unsent.get(written.map_err(TalkError::Channel)?..).unwrap_or_default();
+                if !unsent.is_empty() {
+                    confirmed = self.ack(confirmed, sent)?;
+                    waiting = waiting.saturating_sub(1);
+                }
+            }
             sent = sent.saturating_add(u64::try_from(space.len()).unwrap_or(u64::MAX));
             waiting = waiting.saturating_add(1);
         }
