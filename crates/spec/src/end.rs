@@ -25,6 +25,12 @@ pub enum StopReason {
     Panicked,
     /// The guest never answered after the start.
     NotReady,
+    /// The start did not get as far as a guest: no kernel, no CID, a changed base image.
+    StartFailed {
+        /// Why, as whoever asked was told; at most [`EngineExit::MAX_DETAIL_BYTES`] bytes.
+        #[serde(default)]
+        detail: String,
+    },
     /// The engine's process ended on its own.
     EngineDied {
         /// How the process ended, if it could be learnt.
@@ -49,6 +55,7 @@ impl StopReason {
             | Self::Forced
             | Self::PoweredOff
             | Self::Rebooted
+            | Self::StartFailed { .. }
             | Self::HostRebooted => Event::Ended,
             Self::Panicked | Self::NotReady | Self::EngineDied { .. } | Self::MonitorDied => {
                 Event::Died
@@ -66,17 +73,28 @@ impl fmt::Display for StopReason {
             Self::Rebooted => f.write_str("the guest rebooted, which ends the VM"),
             Self::Panicked => f.write_str("the guest's kernel panicked"),
             Self::NotReady => f.write_str("the guest did not answer after the start"),
+            Self::StartFailed { detail } => {
+                f.write_str("the last start failed")?;
+                last_line(f, detail)
+            }
             Self::EngineDied { exit, detail } => {
                 write!(f, "the engine {exit}")?;
-                match detail.lines().rfind(|line| !line.trim().is_empty()) {
-                    Some(last) => write!(f, ": {}", last.trim().escape_debug()),
-                    None => Ok(()),
-                }
+                last_line(f, detail)
             }
             Self::MonitorDied => f.write_str("its monitor died"),
             Self::HostRebooted => f.write_str("the host rebooted while it ran"),
         }
     }
+}
+
+/// Adds the last line that says something. It may come from anywhere: nothing in it breaks the line
+/// or moves the cursor.
+fn last_line(f: &mut fmt::Formatter<'_>, detail: &str) -> fmt::Result {
+    let Some(last) = detail.lines().rfind(|line| !line.trim().is_empty()) else { return Ok(()) };
+    f.write_str(": ")?;
+    last.trim().chars().try_for_each(|c| {
+        if c.is_control() { write!(f, "{}", c.escape_debug()) } else { write!(f, "{c}") }
+    })
 }
 
 /// How an engine's process ended.
@@ -127,6 +145,7 @@ mod tests {
             StopReason::Rebooted,
             StopReason::Panicked,
             StopReason::NotReady,
+            StopReason::StartFailed { detail: "no kernel".to_owned() },
             StopReason::EngineDied {
                 exit: EngineExit::Signal { signal: 9 },
                 detail: "qemu: out of memory\n".to_owned(),

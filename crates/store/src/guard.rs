@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +26,16 @@ impl StoreGuard {
     }
 
     fn wait_until(path: &Path, deadline: Instant) -> Result<Self, GuardError> {
+        loop {
+            let file = Self::lock_by(path, deadline)?;
+            // Had somebody deleted the file meanwhile, others would lock another of that name.
+            if is_still(&file, path) {
+                return Ok(Self { _file: file });
+            }
+        }
+    }
+
+    fn lock_by(path: &Path, deadline: Instant) -> Result<File, GuardError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -43,8 +53,13 @@ impl StoreGuard {
             thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        Ok(Self { _file: file })
+        Ok(file)
     }
+}
+
+fn is_still(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(named)) = (file.metadata(), path.symlink_metadata()) else { return false };
+    (ours.dev(), ours.ino()) == (named.dev(), named.ino())
 }
 
 /// Why the store could not be locked.
@@ -84,6 +99,28 @@ mod tests {
         let refusal = StoreGuard::wait_until(&path, Instant::now()).expect_err("it is held");
 
         assert!(matches!(refusal, GuardError::Busy { .. }));
+    }
+
+    #[test]
+    fn a_deleted_lock_file_does_not_let_two_in() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("store.lock");
+        let first = StoreGuard::wait(&path).expect("nobody has it");
+
+        let waiting = thread::scope(|threads| {
+            let waiter = threads.spawn(|| StoreGuard::wait(&path));
+            // The waiter has opened the file by now, or opens the next one: both must do.
+            thread::sleep(Duration::from_millis(20));
+            std::fs::remove_file(&path).expect("it is there");
+            drop(first);
+            waiter.join().expect("it does not panic")
+        });
+
+        assert!(waiting.is_ok());
+        assert!(
+            StoreGuard::wait_until(&path, Instant::now()).is_err(),
+            "the waiter has the new one"
+        );
     }
 
     #[test]

@@ -53,7 +53,9 @@ impl LockRecord {
     /// The record of a run that is over. An engine's last words are too long for it.
     pub(crate) fn of_end(reason: &StopReason) -> Self {
         let mut short = reason.clone();
-        if let StopReason::EngineDied { detail, exit: _ } = &mut short {
+        if let StopReason::EngineDied { detail, .. } | StopReason::StartFailed { detail } =
+            &mut short
+        {
             detail.clear();
         }
         Self { ended: Some(short), ..Self::ours(LockUse::Run, None) }

@@ -72,6 +72,13 @@ impl Store {
         Ok(removed)
     }
 
+    /// How much room everything that is a VM's by its name takes.
+    pub(crate) fn bytes_of(&self, id: &VmId) -> Result<u64, FileError> {
+        let restored = self.paths().metadata(id).symlink_metadata().is_ok();
+        let belongings = if restored { Vec::new() } else { self.belongings(id)? };
+        Ok(belongings.iter().map(|path| allocated_bytes(path)).fold(0, u64::saturating_add))
+    }
+
     /// Finishes the removals that were interrupted. What cannot be deleted now stays for another
     /// time; it is in nobody's way.
     pub(crate) fn finish_removals(&self, guard: &StoreGuard) {

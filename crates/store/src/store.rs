@@ -38,14 +38,9 @@ impl Store {
     /// [`OpenError`] if it is not there, or cannot be made or entered.
     pub fn open(path: &Path, create: Create) -> Result<Self, OpenError> {
         let root = std::path::absolute(path).map_err(Doing::Read.to(path))?;
-        let exists = match std::fs::metadata(&root) {
-            Ok(about) if about.is_dir() => true,
-            Ok(_) => return Err(OpenError::NotADirectory { path: root }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(Doing::Read.to(&root)(error).into()),
-        };
+        let exists = is_directory(&root)?;
         let paths = Paths::new(root);
-        let is_store = exists && paths.metadata_dir().is_dir();
+        let is_store = exists && is_directory(&paths.metadata_dir())?;
         if !is_store && create == Create::No {
             return Err(OpenError::Missing { path: paths.root().to_owned() });
         }
@@ -170,6 +165,16 @@ impl Store {
                 (!stem.starts_with('.')).then(|| stem.to_owned())
             })
             .collect())
+    }
+}
+
+/// Whether there is a directory, rather than nothing. One that we may not look at is neither.
+fn is_directory(path: &Path) -> Result<bool, OpenError> {
+    match std::fs::metadata(path) {
+        Ok(about) if about.is_dir() => Ok(true),
+        Ok(_) => Err(OpenError::NotADirectory { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Doing::Read.to(path)(error).into()),
     }
 }
 

@@ -100,10 +100,13 @@ fn cleanup_reports_an_interrupted_removal() {
     let tombstone = paths.metadata_dir().join(format!(".removing-{id}"));
     fs::rename(paths.metadata(&id), &tombstone).expect("moved");
 
+    let dry = scene.store.cleanup(Mode::DryRun).expect("a report");
     let report = scene.store.cleanup(Mode::Reclaim).expect("a report");
 
     assert_eq!(report.reclaimed.len(), 1);
     assert_eq!(report.reclaimed[0].what, What::Removal);
+    assert_eq!((dry.reclaimed.len(), dry.bytes()), (1, report.bytes()));
+    assert!(report.bytes() > 0);
     assert!(!paths.disk(&id).exists() && !tombstone.exists());
 }
 
