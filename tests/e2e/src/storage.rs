@@ -1,7 +1,7 @@
 //! A storage directory of a test's own.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::thread;
@@ -191,10 +191,7 @@ impl Storage {
 
     /// Copies what `init` makes, which is the same for every test, from a storage where it was made once.
     fn install_kernel(&self) {
-        let from = initialised_once(&self.program).join("kernel");
-        fs::create_dir_all(&self.root).expect("ours");
-        fs::set_permissions(&self.root, fs::Permissions::from_mode(0o700)).expect("ours");
-        copy_tree(&from, &self.root.join("kernel"));
+        copy_tree(initialised_once(&self.program), &self.root);
     }
 
     fn show_logs(&self) {
@@ -237,12 +234,12 @@ fn initialised_once(program: &Path) -> &'static Path {
         let lock =
             fs::File::create(beds.join("init.lock")).expect("the target directory is writable");
         flock(&lock, FlockOperation::LockExclusive).expect("a local file can be locked");
-        if !made.join("done").exists() {
+        if !made.with_extension("done").exists() {
             remove_older(&beds);
             let deb = &Bed::get().kernel_deb;
             let init = Run::new(program).arg("--storage").arg(&made).args(["init", "--kernel-deb"]);
             init.arg(deb).ok();
-            fs::write(made.join("done"), []).expect("the target directory is writable");
+            fs::write(made.with_extension("done"), []).expect("the target directory is writable");
         }
         made
     })
@@ -252,7 +249,7 @@ fn remove_older(beds: &Path) {
     let entries = fs::read_dir(beds).into_iter().flatten().flatten();
     for old in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("init-")) {
         // A leftover costs space and nothing else.
-        drop(fs::remove_dir_all(old.path()));
+        drop(fs::remove_dir_all(old.path()).or_else(|_| fs::remove_file(old.path())));
     }
 }
 
