@@ -179,7 +179,9 @@ impl Process {
         let silent = self.stdout.is_none() && self.stderr.is_none();
         let waited = now.saturating_duration_since(ended.at) >= AFTERMATH;
         // Without room in the log, something may still lie in a pipe unread.
-        let read = log.has_room() || ended.read_since >= LEFT_IN_PIPE;
+        let streams = [&self.stdout, &self.stderr].into_iter().flatten();
+        let empty = || streams.clone().all(|fd| rustix::io::ioctl_fionread(fd) == Ok(0));
+        let read = log.has_room() || ended.read_since >= LEFT_IN_PIPE || empty();
         let concluded = silent || (waited && read);
         if !concluded {
             return None;

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bandsox_proto::v2::{
@@ -214,6 +215,7 @@ impl<'a> Runner<'a> {
         }
         if let Some(exit) = process.conclusion(&self.log, Instant::now()) {
             self.exit = Some(exit);
+            self.session.over.store(true, Ordering::Relaxed);
             self.input.close();
             if let Some(process) = self.process.take() {
                 process.let_go();

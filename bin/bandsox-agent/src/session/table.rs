@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -47,6 +48,8 @@ pub(crate) struct Session {
     started: Instant,
     /// Rung after something was put into the mailbox.
     pub(crate) bell: OwnedFd,
+    /// The command has exited.
+    pub(crate) over: AtomicBool,
     /// Clients' threads put connections in, the session's thread takes them out.
     mailbox: Mutex<Mailbox>,
 }
@@ -97,7 +100,10 @@ impl Sessions {
         if let Some(found) = table.find(id) {
             return Entered::Known(found);
         }
-        if table.running.len() >= MAX_RUNNING {
+        // One whose command is over is only still telling its client, who may know already and ask for another.
+        let running =
+            table.running.values().filter(|session| !session.over.load(Ordering::Relaxed));
+        if running.count() >= MAX_RUNNING {
             return Entered::Full;
         }
         let Ok(bell) = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) else {
@@ -108,6 +114,7 @@ impl Sessions {
             program: exec.argv.first().cloned().unwrap_or_default(),
             started: Instant::now(),
             bell,
+            over: AtomicBool::new(false),
             mailbox: Mutex::default(),
         });
         table.running.insert(id, Arc::clone(&session));
