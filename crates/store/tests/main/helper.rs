@@ -62,13 +62,26 @@ impl Drop for Other {
 /// The command that runs this test program again, in a part.
 pub(crate) fn part_of(part: &str, store: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(env::current_exe().expect("this program"));
+    casts(command.args(ARGUMENTS), part, store, words);
     command
-        .args(["--exact", "helper::plays_its_part", "--nocapture"])
-        .env(PART, part)
-        .env(STORE, store)
-        .env(WORDS, words.join(" "))
-        .stdout(Stdio::piped());
+}
+
+/// The same, on a file system of its own at `store` that holds `bytes` and nobody else sees.
+pub(crate) fn part_within(bytes: u32, part: &str, store: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    let script = "mount -t tmpfs -o size=$0,mode=700 none \"$1\" && shift && exec \"$@\"";
     command
+        .args(["--map-root-user", "--mount", "sh", "-c", script, &bytes.to_string()])
+        .arg(store)
+        .arg(env::current_exe().expect("this program"));
+    casts(command.args(ARGUMENTS), part, store, &[]);
+    command
+}
+
+const ARGUMENTS: [&str; 3] = ["--exact", "helper::plays_its_part", "--nocapture"];
+
+fn casts(command: &mut Command, part: &str, store: &Path, words: &[&str]) {
+    command.env(PART, part).env(STORE, store).env(WORDS, words.join(" ")).stdout(Stdio::piped());
 }
 
 /// No test by itself: the entry of the other processes.
@@ -78,13 +91,14 @@ fn plays_its_part() {
     let root = env::var_os(STORE).expect("set together");
     let words = env::var(WORDS).expect("set together");
     let words: Vec<&str> = words.split_whitespace().collect();
-    let store = Store::open(Path::new(&root), Create::No).expect("the test made it");
+    let store = Store::open(Path::new(&root), Create::Yes).expect("a store");
     match part.as_str() {
         "monitors" => monitors(&store, &words),
         "start" => start(&store, words[0]),
         "adopt" => adopt(&store, words[0]),
         "create" => create(&store),
         "churn" => churn(&store),
+        "fills the disk" => crate::full_disk::fills_the_disk(&store),
         other => panic!("no such part: {other}"),
     }
 }
@@ -165,7 +179,7 @@ fn wait_for_the_end() {
     io::stdin().read_to_end(&mut nothing).expect("readable");
 }
 
-fn say(words: &str) {
+pub(crate) fn say(words: &str) {
     // Whole lines at once: several processes may share one pipe.
     io::stdout().write_all(format!("{MARK}{words}\n").as_bytes()).expect("the test reads");
 }

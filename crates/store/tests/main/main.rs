@@ -4,6 +4,7 @@ mod allocators;
 mod cleanup;
 mod creation;
 mod damage;
+mod full_disk;
 mod helper;
 mod interrupted;
 mod liveness;
