@@ -19,14 +19,14 @@ const SETTLING: Duration = Duration::from_secs(30);
 /// Opens the storage directory that the user named, or the default one.
 pub(crate) fn open(named: Option<&Path>, create: Create) -> Result<Store, Failure> {
     let path = named.map_or_else(|| PathBuf::from(DEFAULT), Path::to_path_buf);
-    let opened = Store::open(&path, create);
-    let hint = match &opened {
-        Err(OpenError::Missing { .. }) => {
-            "name another directory with --storage or BANDSOX_STORAGE, or run `bandsox init`"
+    match Store::open(&path, create) {
+        Err(error @ OpenError::Missing { .. }) => {
+            Err(Failure::from(error).hint("name another one with --storage or BANDSOX_STORAGE"))
         }
-        _ => "name a directory of your own with --storage or BANDSOX_STORAGE",
-    };
-    opened.context(format!("cannot use the storage directory {}", path.display())).hint(hint)
+        other => other
+            .context(format!("cannot use the storage directory {}", path.display()))
+            .hint("name a directory of your own with --storage or BANDSOX_STORAGE"),
+    }
 }
 
 /// Finds the VM that the user means.

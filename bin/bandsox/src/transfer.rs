@@ -93,7 +93,11 @@ impl Moved<'_> {
             control::Transport::Vsock => "vsock",
             control::Transport::Serial => "agent",
         };
-        let count = files.map_or_else(String::new, |files| format!("{files} files, "));
+        let count = match files {
+            None => String::new(),
+            Some(1) => "1 file, ".to_owned(),
+            Some(files) => format!("{files} files, "),
+        };
         // A line break in a name must not look like a message of its own.
         let shown = printable(&path).replace('\n', "\\n");
         ui.message(format!("{what} via {over}: {shown} ({count}{bytes} bytes)"));

@@ -49,7 +49,7 @@ fn print(ui: &Ui, report: &CleanupReport) -> Result<(), Failure> {
     }
     if report.reclaimed.is_empty() {
         ui.message("Nothing to clean up.");
-    } else {
+    } else if report.bytes() > 0 {
         ui.message(format!("{} in all", human_bytes(report.bytes())));
     }
     Ok(())
