@@ -254,10 +254,18 @@ impl Connection {
             || self.incoming.as_ref().is_some_and(|incoming| !incoming.is_idle())
     }
 
-    /// Gives up on loans whose memory is no longer the guest's.
-    pub(crate) fn forget_loans(&mut self) {
+    /// Gives up on a file whose buffers are no longer the guest's.
+    pub(crate) fn forget_outgoing(&mut self) {
         self.outgoing = self.outgoing.take().filter(|outgoing| outgoing.lent.is_empty());
-        self.incoming = self.incoming.take().filter(|incoming| incoming.lent.is_none());
+    }
+
+    /// Whether a stream that has moved much may still have more.
+    pub(crate) fn is_streaming(&self) -> bool {
+        if !matches!(self.phase, Phase::Open) {
+            return false;
+        }
+        let to_guest = self.has_source() || self.outgoing.is_some();
+        to_guest || (self.streak_from_guest >= STREAM && !self.guest_ended)
     }
 
     /// Whether bytes of its user could go to the guest now, credit apart.

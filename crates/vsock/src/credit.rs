@@ -35,6 +35,9 @@ pub(crate) struct Overrun {
     pub(crate) credit: u32,
 }
 
+/// A guest whose own buffer is smaller than this is assumed to send more than that all the same.
+const LEAST_WINDOW: u32 = 4 << 10;
+
 impl Credit {
     /// A connection that begins with a receive buffer of `window` bytes here and none there.
     pub(crate) fn new(window: u32) -> Self {
@@ -105,7 +108,7 @@ impl Credit {
     /// "vsock/virtio: cap TX credit to local buffer size", also in its 6.1 series). One that does
     /// not is told more often than it needs.
     pub(crate) fn is_worth_telling(&self) -> bool {
-        let usable = |window: u32| window.min(self.guest_window);
+        let usable = |window: u32| window.min(self.guest_window.max(LEAST_WINDOW));
         let unread = |since: Wrapping<u32>| (self.arrived - since).0;
         let believed = usable(self.told_window).saturating_sub(unread(self.told_taken));
         let actual = usable(self.window).saturating_sub(unread(self.taken));
@@ -118,7 +121,7 @@ impl Credit {
     /// Bytes that the guest can have sent before it must be looked at, so that it never stalls: two
     /// looks make it worth telling of room, and leave a quarter.
     pub(crate) fn expected_from_guest(&self) -> u64 {
-        u64::from(self.window.min(self.guest_window)) * 3 / 8
+        u64::from(self.window.min(self.guest_window.max(LEAST_WINDOW))) * 3 / 8
     }
 
     /// Bytes after which the guest can be expected to tell of room. Linux does when all but 64 KiB
@@ -212,7 +215,7 @@ mod tests {
             let mut credit = Credit::new(window);
             credit.heard(guest_window, 0);
             credit.tell();
-            credit.arrive(window.min(guest_window)).expect("within the window");
+            credit.arrive(window.min(guest_window.max(LEAST_WINDOW))).expect("within the window");
             prop_assert!(!credit.is_worth_telling());
 
             for piece in pieces {

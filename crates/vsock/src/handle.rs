@@ -32,6 +32,8 @@ struct Owner {
 }
 
 /// Keeps a port, or a socket, served; see [`Handle::listen`] and [`Handle::serve_unix`].
+///
+/// Dropping it does not wait for the device: a connection that is just being made may still come.
 #[must_use = "dropping it ends the service at once"]
 pub struct ListenGuard {
     ticket: u64,

@@ -46,10 +46,10 @@ impl Pace {
 
     /// How long to pause after a pass; `None` when it is time to sleep.
     pub(crate) fn after(&mut self, pass: Pass, now: Instant) -> Option<Duration> {
-        let Pass { tally: Tally { moved, expected }, unfinished: _ } = pass;
+        let Pass { tally: Tally { moved, expected }, is_streaming, unfinished: _ } = pass;
         if moved < BULK {
             let since = now.duration_since(self.moved_at?);
-            if since > LINGER {
+            if since > LINGER || !is_streaming {
                 self.moved_at = None;
                 return None;
             }

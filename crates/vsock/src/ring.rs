@@ -11,6 +11,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
+use rustix::fs::OFlags;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -36,6 +37,9 @@ pub(crate) struct Ring {
 impl Ring {
     pub(crate) fn new(vring: Vring) -> Self {
         let Vring { queue, kick, call } = vring;
+        for fd in kick.iter().chain(&call) {
+            never_wait(fd);
+        }
         Self { queue, kick, call, broken: false, unsignalled: false }
     }
 
@@ -46,6 +50,7 @@ impl Ring {
 
     /// Replaces what interrupts go to.
     pub(crate) fn set_call(&mut self, call: Option<OwnedFd>) {
+        call.iter().for_each(never_wait);
         self.call = call;
     }
 
@@ -183,5 +188,14 @@ impl Ring {
             tracing::warn!(%error, "vsock: the guest broke a virtqueue; it is ignored until reset");
         }
         self.broken = true;
+    }
+}
+
+/// Whoever made an eventfd may have made it one that waits. The device's thread must not.
+fn never_wait(fd: &OwnedFd) {
+    let flags = rustix::fs::fcntl_getfl(fd);
+    let set = flags.and_then(|flags| rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK));
+    if let Err(error) = set {
+        tracing::warn!(%error, "vsock: a queue's descriptor cannot be made non-blocking");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::connection::Connection;
 
 /// One connection, for as long as it lives; never used again for another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnectionId {
     index: u32,
     generation: u32,

@@ -103,7 +103,7 @@ impl Transfer<'_> {
                     (self.on_begun)().map_err(|_| SpliceError::Closed)?;
                     continue;
                 }
-                Loan::Fill { memory, spans } => self.fill(&memory, &spans, &mut hash, &mut scratch),
+                Loan::Fill { memory, spans } => self.fill(&memory, spans, &mut hash, &mut scratch),
                 Loan::Store { memory, spans } => {
                     hash_spans(&memory, spans.iter(), &mut hash, &mut scratch)
                         .map_err(|_| SpliceError::Closed)
@@ -125,27 +125,35 @@ impl Transfer<'_> {
         }
     }
 
+    /// Fills a loan, from as many extents as it takes.
     fn fill(
         &mut self,
         memory: &GuestMemoryMmap,
-        spans: &Spans,
+        spans: Spans,
         hash: &mut Xxh64,
         scratch: &mut [u8],
     ) -> Result<u64, SpliceError> {
-        let (offset, left) = self.extents.here();
-        let wanted = u64::from(spans.bytes()).min(left);
-        let wanted = usize::try_from(wanted).map_err(|_| SpliceError::Closed)?;
-        let mut vectors = IoVecs::new(memory);
-        vectors.push(spans.iter(), wanted).map_err(|_| SpliceError::Closed)?;
-        let got = retry(|| vectors.read_at(self.file, offset))
-            .map_err(|source| SpliceError::Read { offset, source })?;
-        let filled = u32::try_from(got).map_err(|_| SpliceError::Closed)?;
-        let whole = spans.bytes() == filled;
-        let front = if whole { None } else { Some(spans.clone().split(filled).0) };
-        hash_spans(memory, front.as_ref().unwrap_or(spans).iter(), hash, scratch)
-            .map_err(|_| SpliceError::Closed)?;
-        self.extents.advance(u64::from(filled));
-        Ok(u64::from(filled))
+        let mut filled = 0;
+        let mut rest = spans;
+        while rest.bytes() > 0 {
+            let (offset, left) = self.extents.here();
+            let here = u32::try_from(left).unwrap_or(u32::MAX).min(rest.bytes());
+            let (front, behind) = rest.split(here);
+            let got = match read_at(self.file, memory, &front, offset) {
+                // What was read before is sent first; the next loan meets the error again.
+                Err(_) if filled > 0 => break,
+                result => result?,
+            };
+            let read = if got == here { front } else { front.split(got).0 };
+            hash_spans(memory, read.iter(), hash, scratch).map_err(|_| SpliceError::Closed)?;
+            self.extents.advance(u64::from(got));
+            filled += u64::from(got);
+            if got < here || here == 0 {
+                break;
+            }
+            rest = behind;
+        }
+        Ok(filled)
     }
 
     fn store(&mut self, memory: &GuestMemoryMmap, spans: Spans) -> Result<u64, SpliceError> {
@@ -204,6 +212,21 @@ impl Transfer<'_> {
         }
         Ok(u64::try_from(bytes.len()).unwrap_or(0))
     }
+}
+
+/// Reads from a file into guest memory; 0 at its end.
+fn read_at(
+    file: &File,
+    memory: &GuestMemoryMmap,
+    spans: &Spans,
+    offset: u64,
+) -> Result<u32, SpliceError> {
+    let wanted = usize::try_from(spans.bytes()).map_err(|_| SpliceError::Closed)?;
+    let mut vectors = IoVecs::new(memory);
+    vectors.push(spans.iter(), wanted).map_err(|_| SpliceError::Closed)?;
+    let got = retry(|| vectors.read_at(file, offset))
+        .map_err(|source| SpliceError::Read { offset, source })?;
+    u32::try_from(got).map_err(|_| SpliceError::Closed)
 }
 
 fn nonzero(put: usize, offset: u64) -> Result<usize, SpliceError> {

@@ -9,6 +9,8 @@ use super::from_guest::Run;
 use super::link::{Link, Packet};
 use super::to_guest::{Turn, spare_buffers};
 use super::{Device, Farewell};
+use vm_memory::GuestMemoryMmap;
+
 use crate::chain::RxBuffer;
 use crate::connection::{Connection, Incoming, Outgoing, Phase};
 use crate::span::Spans;
@@ -70,17 +72,17 @@ impl Device {
     }
 
     /// A loan has come back, `bytes` of it used.
-    pub(super) fn repaid(&mut self, link: Option<&mut Link>, id: ConnectionId, bytes: u32) {
+    pub(super) fn repaid(&mut self, mut link: Option<&mut Link>, id: ConnectionId, bytes: u32) {
         let Some(connection) = self.table.get_mut(id) else { return };
-        match link {
-            Some(link) => {
-                self.tally.add(u64::from(bytes), connection.credit.expected_by_guest());
-                put_lent(connection, link, bytes, &self.mailbox.counters);
-                take_lent(connection, link, bytes);
-                self.lenders.push(id);
-            }
-            None => connection.forget_loans(),
+        match &mut link {
+            Some(link) => put_lent(connection, link, bytes, &self.mailbox.counters),
+            // Its buffers are no longer the guest's.
+            None => connection.forget_outgoing(),
         }
+        take_lent(connection, link, bytes);
+        self.tally.add(u64::from(bytes), connection.credit.expected_by_guest());
+        self.streaming.push(id);
+        self.lenders.push(id);
         self.tell_if_worth(id);
         self.schedule(id);
         self.bury(id);
@@ -119,22 +121,23 @@ impl Device {
         false
     }
 
-    /// Lends callers what has arrived for their files.
-    pub(super) fn lend_arrived(&mut self, link: &mut Link) {
+    /// Lends callers what has arrived for their files. Without a guest, that is what was copied.
+    pub(super) fn lend_arrived(&mut self, mut link: Option<&mut Link>) {
         for id in std::mem::take(&mut self.lenders) {
             let Some(connection) = self.table.get_mut(id) else { continue };
-            if lend_payload(connection, link).is_err() {
-                self.drop_arrived(link, id);
+            let memory = link.as_ref().map(|link| &link.memory);
+            if lend_payload(connection, memory).is_err() {
+                self.drop_arrived(link.as_deref_mut(), id);
                 self.end(id, Farewell::Reset);
             }
         }
     }
 
     /// Drops what has arrived for a file and is not lent.
-    pub(super) fn drop_arrived(&mut self, link: &mut Link, id: ConnectionId) {
+    pub(super) fn drop_arrived(&mut self, link: Option<&mut Link>, id: ConnectionId) {
         let Some(connection) = self.table.get_mut(id) else { return };
         if let Some(file) = &mut connection.incoming {
-            link.finished.append(&mut file.held_heads);
+            give_up(link, &mut file.held_heads);
             file.held = Spans::default();
             file.overflow.take();
         }
@@ -256,15 +259,18 @@ fn put_one(
 struct NoCaller;
 
 /// Lends what has arrived to the thread that receives a file.
-fn lend_payload(connection: &mut Connection, link: &Link) -> Result<(), NoCaller> {
+fn lend_payload(
+    connection: &mut Connection,
+    memory: Option<&Arc<GuestMemoryMmap>>,
+) -> Result<(), NoCaller> {
     let Some(file) = &mut connection.incoming else { return Ok(()) };
     if file.lent.is_some() {
         return Ok(());
     }
-    let (bytes, loan) = if file.held.bytes() > 0 {
+    let (bytes, loan) = if let Some(memory) = memory.filter(|_| file.held.bytes() > 0) {
         let spans = std::mem::take(&mut file.held);
         file.lent_heads = std::mem::take(&mut file.held_heads);
-        (spans.bytes(), Loan::Store { memory: Arc::clone(&link.memory), spans })
+        (spans.bytes(), Loan::Store { memory: Arc::clone(memory), spans })
     } else if !file.overflow.is_empty() {
         let copy = file.overflow.take();
         (u32::try_from(copy.len()).unwrap_or(0), Loan::StoreCopy(copy))
@@ -279,20 +285,29 @@ fn lend_payload(connection: &mut Connection, link: &Link) -> Result<(), NoCaller
 }
 
 /// Takes back what a caller has written to its file.
-fn take_lent(connection: &mut Connection, link: &mut Link, written: u32) {
+fn take_lent(connection: &mut Connection, link: Option<&mut Link>, written: u32) {
     let is_open = matches!(connection.phase, Phase::Open) && !connection.guest_ended;
     let Some(file) = &mut connection.incoming else { return };
     let Some(bytes) = file.lent.take() else { return };
-    link.finished.append(&mut file.lent_heads);
+    let mut heads = std::mem::take(&mut file.lent_heads);
     connection.credit.take(bytes);
     if written < bytes {
         // The file could not be written. The caller resets the connection.
-        link.finished.append(&mut file.held_heads);
+        heads.append(&mut file.held_heads);
         connection.incoming = None;
     } else if file.left == 0 && file.is_idle() {
         file.loans.send(Loan::Done).ok();
         connection.incoming = None;
     } else if !is_open && file.is_idle() {
         connection.incoming = None;
+    }
+    give_up(link, &mut heads);
+}
+
+/// Is done with transmit descriptors; without a guest there is nobody to have them back.
+fn give_up(link: Option<&mut Link>, heads: &mut Vec<u16>) {
+    match link {
+        Some(link) => link.finished.append(heads),
+        None => heads.clear(),
     }
 }

@@ -47,7 +47,7 @@ impl Device {
             }
         }
         self.write_run(link, &mut run);
-        self.lend_arrived(link);
+        self.lend_arrived(Some(link));
         self.unfinished |= self.resets.len() < MOST_RESETS && link.tx.has_more(&link.memory);
         if link.finished_descriptors >= usize::from(link.tx.size() / GIVE_BACK) {
             link.give_back_finished();
@@ -229,6 +229,9 @@ impl Device {
         let bytes = u64::from(payload.bytes());
         if connection.streams_from_guest(bytes) {
             self.tally.add(bytes, connection.credit.expected_from_guest());
+            if self.streaming.last() != Some(&id) {
+                self.streaming.push(id);
+            }
         }
         self.mailbox.counters.bytes_from_guest.fetch_add(bytes, Ordering::Relaxed);
         connection.received += bytes;

@@ -62,6 +62,8 @@ pub(crate) struct Device {
     /// Connections whose files have something to be lent.
     lenders: Vec<ConnectionId>,
     tally: Tally,
+    /// Connections that moved much and may have more. The guest is looked at for their sake.
+    streaming: Vec<ConnectionId>,
     /// The pass reached its bounds before the end of its work.
     unfinished: bool,
 }
@@ -70,6 +72,8 @@ pub(crate) struct Device {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pass {
     pub(crate) tally: Tally,
+    /// Some stream may have more.
+    pub(crate) is_streaming: bool,
     /// There is more to do at once.
     pub(crate) unfinished: bool,
 }
@@ -134,6 +138,7 @@ impl Device {
             next_deadline: None,
             lenders: Vec::new(),
             tally: Tally::default(),
+            streaming: Vec::new(),
             unfinished: false,
         }
     }
@@ -171,7 +176,19 @@ impl Device {
             .counters
             .connections
             .store(u64::try_from(self.table.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        Pass { tally: std::mem::take(&mut self.tally), unfinished: self.unfinished }
+        Pass {
+            tally: std::mem::take(&mut self.tally),
+            is_streaming: self.is_streaming(),
+            unfinished: self.unfinished,
+        }
+    }
+
+    fn is_streaming(&mut self) -> bool {
+        let Self { streaming, table, .. } = self;
+        streaming.sort_unstable();
+        streaming.dedup();
+        streaming.retain(|id| table.get_mut(*id).is_some_and(|it| it.is_streaming()));
+        !streaming.is_empty()
     }
 
     /// Gives back what was kept for a later, larger batch.
@@ -236,8 +253,12 @@ impl Device {
             connection.readable = true;
         }
         connection.hung_up |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP);
-        if flags.intersects(EventFlags::HUP | EventFlags::ERR) && !connection.host_ended {
+        if flags.intersects(EventFlags::HUP | EventFlags::ERR) && !connection.host_deaf {
             connection.host_deaf = true;
+            // Otherwise the guest is told when the last of the user's bytes have been read.
+            if connection.host_ended && matches!(connection.phase, Phase::Open) {
+                connection.owed.shutdown = host_shutdown(connection);
+            }
         }
         if flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR) {
             connection.writable = true;
@@ -321,7 +342,8 @@ impl Device {
     fn end(&mut self, id: ConnectionId, farewell: Farewell) {
         let Some(connection) = self.table.get_mut(id) else { return };
         let ports = connection.ports;
-        if farewell == Farewell::Reset && !connection.owed.request {
+        let is_known = !matches!(connection.phase, Phase::Flushing) && !connection.owed.request;
+        if farewell == Farewell::Reset && is_known {
             self.resets.push_back(ports);
         }
         connection.outgoing =

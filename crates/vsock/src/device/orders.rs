@@ -84,9 +84,10 @@ impl Device {
         for (queue, ring, token) in
             [(QueueKind::Rx, &link.rx, Token::RxKick), (QueueKind::Tx, &link.tx, Token::TxKick)]
         {
-            if let Some(kick) = ring.kick() {
-                let watched = self.poller.add(kick, token);
-                watched.map_err(|source| AttachError::Kick { queue, source })?;
+            let watched = ring.kick().map_or(Ok(()), |kick| self.poller.add(kick, token));
+            if let Err(source) = watched {
+                self.stop_watching(&link);
+                return Err(AttachError::Kick { queue, source });
             }
         }
         self.link = Some(link);
@@ -97,12 +98,15 @@ impl Device {
     pub(super) fn detach(&mut self) -> Option<Positions> {
         let mut link = self.link.take()?;
         self.recall(&mut link);
-        for ring in [&link.rx, &link.tx] {
-            if let Some(kick) = ring.kick() {
-                self.poller.remove(kick);
-            }
-        }
+        self.stop_watching(&link);
         Some(link.close(&self.mailbox.counters))
+    }
+
+    /// Explicitly, since whoever set the queues up has duplicates of their descriptors.
+    fn stop_watching(&self, link: &Link) {
+        for kick in [&link.rx, &link.tx].into_iter().filter_map(|ring| ring.kick()) {
+            self.poller.remove(kick);
+        }
     }
 
     fn set_memory(&mut self, memory: Arc<GuestMemoryMmap>) {
@@ -134,10 +138,9 @@ impl Device {
     }
 
     fn reset(&mut self, id: ConnectionId) {
-        if let Some(mut link) = self.link.take() {
-            self.drop_arrived(&mut link, id);
-            self.link = Some(link);
-        }
+        let mut link = self.link.take();
+        self.drop_arrived(link.as_mut(), id);
+        self.link = link;
         if let Some(connection) = self.table.get_mut(id) {
             connection.backlog.take();
             let flushing = matches!(connection.phase, Phase::Flushing);

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::RecvFlags;
 
 use super::link::{Link, Packet};
@@ -20,9 +21,13 @@ const TURN_BYTES: u32 = 256 << 10;
 /// Turns in one pass. More wait until kicks and commands have been looked at.
 const MOST_TURNS: usize = 256;
 
-/// Receive buffers that a connection with much to send leaves to the others, as a fraction of
-/// the ring.
-const RESERVE: u16 = 8;
+/// Receive buffers that are kept for short messages, as a fraction of the ring's entries. Linux
+/// posts one buffer for two entries, or one for each.
+const RESERVE: u16 = 16;
+
+/// Receive buffers of the reserve that one connection may use before it counts as one that has
+/// much to send.
+const ALLOWANCE: usize = 2;
 
 /// What came of a turn.
 pub(super) enum Turn {
@@ -46,7 +51,11 @@ impl Device {
         for _ in 0..MOST_TURNS {
             let Some(id) = self.agenda.pop_front() else { break };
             let Some(connection) = self.table.get_mut(id) else { continue };
+            let moved = self.tally.moved;
             let outcome = turn(connection, link, &self.mailbox.counters, &mut self.tally);
+            if self.tally.moved > moved {
+                self.streaming.push(id);
+            }
             match outcome {
                 Turn::Rest => connection.on_agenda = false,
                 Turn::Again => self.agenda.push_back(id),
@@ -179,10 +188,12 @@ fn receive(
     if room == 0 { None } else { Some((vectors.receive(socket.as_fd()), room)) }
 }
 
-/// Receive buffers that a connection may use now.
+/// Receive buffers that a connection may use now. Some are left over for those that have little to
+/// send, and for packets without payload.
 pub(super) fn spare_buffers(connection: &Connection, link: &Link) -> usize {
-    let reserve = if connection.bulky { usize::from(link.rx.size() / RESERVE / 2) } else { 0 };
-    link.pool.len().saturating_sub(reserve)
+    let have = link.pool.len();
+    let beyond_reserve = have.saturating_sub(usize::from(link.rx.size() / RESERVE));
+    if connection.bulky { beyond_reserve } else { beyond_reserve.max(have.min(ALLOWANCE)) }
 }
 
 /// Turns the first buffers of the pool, which hold `bytes` bytes, into packets.
@@ -201,10 +212,18 @@ fn fill(connection: &mut Connection, link: &mut Link, bytes: usize, counters: &C
 fn end_of_user(connection: &mut Connection) -> Turn {
     connection.readable = false;
     connection.host_ended = true;
+    connection.host_deaf |= connection.socket.as_ref().is_some_and(has_hung_up);
     connection.owed.shutdown = host_shutdown(connection);
     // A file cannot follow the end of the stream.
     connection.outgoing = None;
     Turn::Rest
+}
+
+/// Whether the user's end is closed altogether. The event that says so may still be on its way.
+fn has_hung_up(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::empty())];
+    let polled = rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    polled.is_ok() && fds.iter().any(|fd| fd.revents().contains(PollFlags::HUP))
 }
 
 /// All that was written before the file has been sent.
