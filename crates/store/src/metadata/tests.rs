@@ -24,3 +24,48 @@ fn a_file_about_another_vm_is_damaged() {
 
     assert!(matches!(refusal, Err(Damage::WrongId { found }) if found == "0af4"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn a_time_that_another_program_wrote_keeps_every_digit(
+        seconds in 1.0e9_f64..2.0e9, small in -1.0_f64..1.0
+    ) {
+        let text = format!(r#"{{"created_at":{seconds:?},"other":{small:?}}}"#);
+        let metadata = Metadata::parse(&id(), text.as_bytes()).expect("valid metadata");
+
+        let again: String = String::from_utf8(metadata.to_bytes()).expect("JSON is text");
+
+        proptest::prop_assert!(again.contains(&format!(r#""created_at": {seconds:?}"#)), "{}", again);
+        proptest::prop_assert!(again.contains(&format!(r#""other": {small:?}"#)), "{}", again);
+    }
+}
+
+#[test]
+fn secrets_and_numbers_in_the_environment_are_read_and_what_is_neither_is_left_out() {
+    let text = json!({"env_vars": {"A": "x=y", "N": 1.5, "T": true, "L": [], "": "v", "Z": "\0"}});
+    let metadata = Metadata::parse(&id(), text.to_string().as_bytes()).expect("valid metadata");
+
+    let pairs: Vec<_> = metadata
+        .env_vars()
+        .iter()
+        .map(|var| (var.key().to_owned(), var.value().to_owned()))
+        .collect();
+
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    assert_eq!(pairs, [pair("A", "x=y"), pair("N", "1.5"), pair("T", "true")]);
+}
+
+#[test]
+fn a_reason_and_a_process_are_read_as_they_were_written() {
+    let mut metadata = Metadata::parse(&id(), b"{}").expect("valid metadata");
+    let process = ProcessIdentity { pid: 7, start: u64::MAX, boot_id: "0b1c".to_owned() };
+    let reason = StopReason::HostRebooted;
+
+    metadata.set_process(Some(&process));
+    metadata.set_stop_reason(Some(&reason));
+    let read = Metadata::parse(&id(), &metadata.to_bytes()).expect("valid metadata");
+
+    assert_eq!((read.process(), read.stop_reason()), (Some(process), Some(reason)));
+    metadata.set_process(None);
+    assert_eq!((metadata.process(), metadata.pid(), metadata.boot_id()), (None, None, None));
+}

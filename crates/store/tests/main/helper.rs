@@ -70,8 +70,12 @@ pub(crate) fn part_of(part: &str, store: &Path, words: &[&str]) -> Command {
 pub(crate) fn part_within(bytes: u32, part: &str, store: &Path) -> Command {
     let mut command = Command::new("unshare");
     let script = "mount -t tmpfs -o size=$0,mode=700 none \"$1\" && shift && exec \"$@\"";
+    // Root needs no user namespace for it, and may not be allowed one.
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
     command
-        .args(["--map-root-user", "--mount", "sh", "-c", script, &bytes.to_string()])
+        .args(["--mount", "sh", "-c", script, &bytes.to_string()])
         .arg(store)
         .arg(env::current_exe().expect("this program"));
     casts(command.args(ARGUMENTS), part, store, &[]);
