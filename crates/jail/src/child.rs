@@ -156,9 +156,10 @@ pub(crate) fn enter_namespaces(order: &Order) -> Result<(), Failure> {
     }
     match order.confinement {
         Confinement::None => Ok(()),
-        Confinement::OtherUser { .. } => {
-            sys::unshare(flags).map_err(Failure::at("making namespaces"))
-        }
+        Confinement::OtherUser { .. } => sys::unshare(flags).map_err(|errno| Failure {
+            kind: Kind::Namespaces,
+            ..Failure::at("making namespaces")(errno)
+        }),
         Confinement::SameUser { uid, gid } => {
             sys::unshare(flags | UnshareFlags::NEWUSER).map_err(|errno| Failure {
                 kind: Kind::UserNamespace,

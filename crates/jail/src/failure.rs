@@ -29,7 +29,9 @@ pub(crate) enum Kind {
     LoadPath,
     /// A restriction.
     Confine,
-    /// A restriction that only unprivileged users need.
+    /// Namespaces that root makes.
+    Namespaces,
+    /// The namespace that lets everybody else make the others.
     UserNamespace,
 }
 
@@ -93,6 +95,9 @@ impl From<Failure> for LaunchError {
             Kind::Program => Self::NoProgram { path, source },
             Kind::LoadPath => Self::LoadPath { path, source },
             Kind::Confine => Self::Confine { step: failure.described(), hint: "", source },
+            Kind::Namespaces => {
+                Self::Confine { step: failure.described(), hint: NAMESPACES_HINT, source }
+            }
             Kind::UserNamespace => {
                 Self::Confine { step: failure.described(), hint: USER_NAMESPACE_HINT, source }
             }
@@ -104,3 +109,7 @@ impl From<Failure> for LaunchError {
 const USER_NAMESPACE_HINT: &str = "; this host does not let ordinary users make user namespaces: \
     allow it (sysctl kernel.unprivileged_userns_clone=1, \
     kernel.apparmor_restrict_unprivileged_userns=0), run as root, or use --no-jail for debugging";
+
+/// What to do where root is not quite root.
+const NAMESPACES_HINT: &str = "; root lacks CAP_SYS_ADMIN here, as in a container: \
+    give it that, run as an ordinary user, or use --no-jail for debugging";

@@ -163,7 +163,8 @@ impl Guest {
         between: impl FnOnce(),
     ) -> Result<Self, StartError> {
         let (machine, console, lines, folder) = plan.machine();
-        let install = QemuInstall::find(None).expect("QEMU is installed");
+        let other = std::env::var_os("BANDSOX_TEST_QEMU").map(PathBuf::from);
+        let install = QemuInstall::find(other.as_deref()).expect("QEMU is installed");
         let starting = launch(&install, machine, Accelerator::Tcg, launcher)?;
         between();
         let (sender, events) = channel();
