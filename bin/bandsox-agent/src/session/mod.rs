@@ -47,7 +47,7 @@ pub(crate) fn exec(agent: &Arc<Agent>, connection: Connection, exec: Exec) -> Op
     match agent.sessions.enter(id, &exec) {
         Entered::New(session) => Runner::start(agent, session, connection, exec),
         Entered::Full => refuse(connection, ErrorCode::Limit, "too many commands run at once"),
-        Entered::Known(found) => join(connection, found, id, 0),
+        Entered::Known(found) => join(agent, connection, found, id, 0),
     }
 }
 
@@ -58,33 +58,33 @@ pub(crate) fn attach(
     attach: Attach,
 ) -> Option<Connection> {
     match agent.sessions.find(attach.session) {
-        Some(found) => join(connection, found, attach.session, attach.from_seq),
+        Some(found) => join(agent, connection, found, attach.session, attach.from_seq),
         None => refuse(connection, ErrorCode::UnknownSession, "no session has this id"),
     }
 }
 
 fn join(
+    agent: &Agent,
     mut connection: Connection,
-    found: Found,
+    mut found: Found,
     id: SessionId,
     from_seq: u64,
 ) -> Option<Connection> {
+    if let Found::Running(session) = &found {
+        match session.hand_over(connection, from_seq) {
+            Ok(()) => return None,
+            // It has finished this moment.
+            Err(back) => connection = back,
+        }
+        found = agent.sessions.find(id)?;
+    }
     match found {
-        Found::Running(session) => match session.hand_over(connection, from_seq) {
-            Ok(()) => None,
-            // It has just finished.
-            Err(connection) => refuse(
-                connection,
-                ErrorCode::SessionGone,
-                "the session ended this moment; attach again",
-            ),
-        },
         Found::Finished(finished) => {
             connection.last_session = Some(id);
             replay(&connection, id, &finished, from_seq).ok()?;
             Some(connection)
         }
-        Found::Gone => refuse(
+        Found::Running(_) | Found::Gone => refuse(
             connection,
             ErrorCode::SessionGone,
             "the session is over, and what it printed is no longer kept",

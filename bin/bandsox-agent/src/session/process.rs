@@ -46,6 +46,8 @@ struct Ended {
     status: Option<WaitIdStatus>,
     at: Instant,
     read_since: usize,
+    /// The aftermath is over.
+    waited: bool,
 }
 
 impl Process {
@@ -83,6 +85,7 @@ impl Process {
     /// When [`Process::on_time`] has something to do.
     pub(super) fn next_time(&self) -> Option<Instant> {
         match &self.ended {
+            Some(ended) if ended.waited => None,
             Some(ended) => ended.at.checked_add(AFTERMATH),
             None => self.mercy.or(self.deadline),
         }
@@ -111,7 +114,7 @@ impl Process {
             children.signal_group(self.pid, KILL);
         }
         let status = children.collect(self.pid);
-        self.ended = Some(Ended { status, at: Instant::now(), read_since: 0 });
+        self.ended = Some(Ended { status, at: Instant::now(), read_since: 0, waited: false });
     }
 
     /// Reads one piece from a stream into `log`. `false` if there is nothing to read at present.
@@ -174,15 +177,15 @@ impl Process {
     }
 
     /// The exit, once there is one and everything the command itself printed has been read.
-    pub(super) fn conclusion(&self, log: &Log, now: Instant) -> Option<Exit> {
-        let ended = self.ended.as_ref()?;
+    pub(super) fn conclusion(&mut self, log: &Log, now: Instant) -> Option<Exit> {
+        let ended = self.ended.as_mut()?;
         let silent = self.stdout.is_none() && self.stderr.is_none();
-        let waited = now.saturating_duration_since(ended.at) >= AFTERMATH;
+        ended.waited = now.saturating_duration_since(ended.at) >= AFTERMATH;
         // Without room in the log, something may still lie in a pipe unread.
         let streams = [&self.stdout, &self.stderr].into_iter().flatten();
         let empty = || streams.clone().all(|fd| rustix::io::ioctl_fionread(fd) == Ok(0));
         let read = log.has_room() || ended.read_since >= LEFT_IN_PIPE || empty();
-        let concluded = silent || (waited && read);
+        let concluded = silent || (ended.waited && read);
         if !concluded {
             return None;
         }

@@ -132,7 +132,9 @@ impl<'a> Runner<'a> {
     fn wait(&self) -> Vec<Source> {
         let mut fds: Vec<(Source, BorrowedFd<'_>, PollFlags)> =
             vec![(Source::Bell, self.session.bell.as_fd(), PollFlags::IN)];
-        let mut until = self.alone.and_then(|since| since.checked_add(LONELY));
+        // Asked before `watch` asks, so that the moment cannot fall between the two.
+        let lonely = self.alone.filter(|_| !self.may_drop() && !self.log.has_room());
+        let mut until = lonely.and_then(|since| since.checked_add(LONELY));
         if let Some(process) = &self.process {
             self.watch(process, &mut fds);
             until = [until, process.next_time()].into_iter().flatten().min();
@@ -237,7 +239,7 @@ impl<'a> Runner<'a> {
             let message = "another client has attached to the session".to_owned();
             old.dismiss(&Reply::Error(Fault { code: ErrorCode::Replaced, message, errno: None }));
         }
-        self.log.acknowledge(from_seq);
+        self.log.acknowledge(from_seq.min(self.log.next_seq()));
         self.input_acknowledged = self.input.written();
         let started = Started {
             session: self.session.id,
