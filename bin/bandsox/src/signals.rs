@@ -1,5 +1,6 @@
 //! Signals that this process takes care of, as data.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -40,7 +41,7 @@ impl Signals {
     /// Catches everything that matters to a command in the guest.
     pub(crate) fn catch() -> io::Result<Self> {
         let (read, write) = UnixStream::pair()?;
-        let caught = PASSED_ON.into_iter().chain([SIGWINCH, SIGCONT]);
+        let caught = heeded(PASSED_ON).into_iter().chain([SIGWINCH, SIGCONT]);
         let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, caught)?;
         Ok(Self { delivery })
     }
@@ -72,6 +73,21 @@ impl AsFd for Signals {
     }
 }
 
+/// Those of the signals that whoever started this process did not have it ignore, as `nohup` does
+/// with SIGHUP and shells do with SIGINT for what runs in the background.
+fn heeded<const N: usize>(signals: [i32; N]) -> Vec<i32> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok())
+        .unwrap_or(0);
+    let is_heeded = |signal: &i32| {
+        let bit = u32::try_from(*signal).ok().and_then(|signal| signal.checked_sub(1));
+        bit.and_then(|bit| ignored.checked_shr(bit)).is_none_or(|rest| rest & 1 == 0)
+    };
+    signals.into_iter().filter(is_heeded).collect()
+}
+
 /// Ctrl-C and its like, as a request to give up.
 #[derive(Debug)]
 pub(crate) struct Interrupt {
@@ -84,7 +100,8 @@ impl Interrupt {
     /// Catches the signals that ask a process to end, from now on.
     pub(crate) fn catch() -> io::Result<Self> {
         let interrupt = Self { cancel: Cancel::new(), signal: Arc::default() };
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let caught = heeded([SIGINT, SIGTERM, SIGHUP]);
+        let mut signals = signal_hook::iterator::Signals::new(caught)?;
         let (cancel, first) = (interrupt.cancel.clone(), Arc::clone(&interrupt.signal));
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {

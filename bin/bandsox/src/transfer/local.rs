@@ -8,6 +8,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
+use rustix::fs::Mode;
+
 use crate::failure::{Explain as _, Failure};
 
 /// Something to upload.
@@ -57,14 +59,19 @@ pub(super) fn open(path: &Path) -> Result<Local, Failure> {
 }
 
 /// The file itself if it is a regular one at its start, else a copy of what can be read from it.
+/// An empty file may be one of those that only say what they hold when read, as in `/proc`.
 fn from_start(mut file: File) -> Result<File, Failure> {
-    if file.metadata()?.is_file() && file.stream_position()? == 0 {
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.len() > 0 && file.stream_position()? == 0 {
         return Ok(file);
     }
     let mut copy = tempfile::tempfile().context("cannot make a temporary file")?;
-    let mode = file.metadata().map_or(0o644, |_| 0o644);
-    rustix::fs::fchmod(&copy, rustix::fs::Mode::from_raw_mode(mode))?;
-    io::copy(&mut file, &mut copy)?;
+    let copied = io::copy(&mut file, &mut copy)?;
+    if metadata.is_file() && copied == 0 && metadata.len() == 0 {
+        return Ok(file);
+    }
+    let mode = if metadata.is_file() { metadata.mode() & 0o7777 } else { 0o644 };
+    rustix::fs::fchmod(&copy, Mode::from_raw_mode(mode))?;
     copy.rewind()?;
     Ok(copy)
 }

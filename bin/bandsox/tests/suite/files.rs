@@ -164,6 +164,18 @@ fn directories_go_both_ways_and_cp_knows_which() {
 }
 
 #[test]
+fn a_file_that_says_what_it_holds_only_when_read_is_read() {
+    let bed = Bed::new();
+
+    let (code, _, err) =
+        outcome(bed.bandsox(&["upload", "web", "/proc/version"]).arg(bed.path("remote")));
+
+    assert_eq!(code, Some(0), "{err}");
+    let there = fs::read(bed.path("remote")).expect("there");
+    assert_eq!(there, fs::read("/proc/version").expect("there"));
+}
+
+#[test]
 fn what_cannot_be_read_is_named() {
     let bed = Bed::new();
     let upload = |from: &Path| {

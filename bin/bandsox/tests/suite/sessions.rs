@@ -82,6 +82,25 @@ fn signals_are_passed_on() {
 }
 
 #[test]
+fn a_signal_that_this_process_was_told_to_ignore_is_not_passed_on() {
+    let bed = Bed::new();
+    let line = spelled(&bed, "exec web -- sh -c 'echo up; sleep 0.5; echo done'");
+    let mut child = Command::new("sh")
+        .args(["-c", &format!("trap '' HUP; exec {line}")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("runs");
+    let mut out = child.stdout.take().expect("a pipe");
+    out.read_exact(&mut [0; 3]).expect("it is up");
+
+    kill_process(Pid::from_child(&child), Signal::HUP).expect("it runs");
+
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).expect("text");
+    assert_eq!((child.wait().expect("ends").code(), rest.as_str()), (Some(0), "done\n"));
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_the_command_quietly() {
     let bed = Bed::new();
     let mut child = bed

@@ -1,12 +1,17 @@
 //! One request and what comes back.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use bandsox_proto::control::{ControlError, Op, Outcome, Progress, Reply, Request};
 use serde::de::DeserializeOwned;
 
 use super::Monitor;
 use crate::packet::PacketError;
+
+/// How long a monitor may take for what it does by itself: far longer than any does, on the
+/// busiest host.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// Why a request was not done, as far as is known.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +29,12 @@ pub enum RequestError {
     /// The answer should have brought a descriptor.
     #[error("the monitor's answer brought no channel")]
     NoDescriptor,
+    /// The monitor lives and does not answer.
+    #[error("the monitor has not answered for {} s", waited.as_secs())]
+    Silent {
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// The socket failed.
     #[error("cannot talk to the monitor")]
     Packet(#[from] PacketError),
@@ -35,7 +46,11 @@ impl RequestError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Refused(refusal) => refusal.hint.as_deref(),
-            Self::Closed | Self::Malformed(_) | Self::NoDescriptor | Self::Packet(_) => None,
+            Self::Closed
+            | Self::Malformed(_)
+            | Self::NoDescriptor
+            | Self::Silent { .. }
+            | Self::Packet(_) => None,
         }
     }
 
@@ -44,7 +59,11 @@ impl RequestError {
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Refused(refusal) => Some(&refusal.code),
-            Self::Closed | Self::Malformed(_) | Self::NoDescriptor | Self::Packet(_) => None,
+            Self::Closed
+            | Self::Malformed(_)
+            | Self::NoDescriptor
+            | Self::Silent { .. }
+            | Self::Packet(_) => None,
         }
     }
 }
@@ -56,6 +75,9 @@ impl Monitor {
     }
 
     /// Sends a request and waits for its end; descriptors that come with the answer are returned.
+    ///
+    /// What depends on the monitor alone is waited for with a limit; a transfer takes as long as
+    /// the guest and the file take.
     pub(super) fn request<T: DeserializeOwned>(
         &mut self,
         op: Op,
@@ -63,9 +85,26 @@ impl Monitor {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(T, Vec<OwnedFd>), RequestError> {
         self.last_id = self.last_id.wrapping_add(1);
+        let limit = match op {
+            Op::PutFile { .. } | Op::GetFile { .. } => None,
+            Op::Stop { timeout_ms } => {
+                Some(ANSWER.saturating_add(Duration::from_millis(timeout_ms)))
+            }
+            Op::Status
+            | Op::Pause
+            | Op::Resume
+            | Op::Kill
+            | Op::OpenChannel { .. }
+            | Op::Note { .. } => Some(ANSWER),
+        };
         let request = Request { id: self.last_id, op };
         self.socket.send(&serde_json::to_vec(&request)?, descriptors)?;
         loop {
+            if let Some(waited) = limit
+                && !self.socket.wait(waited).map_err(PacketError::from)?
+            {
+                return Err(RequestError::Silent { waited });
+            }
             let packet = self.socket.receive()?.ok_or(RequestError::Closed)?;
             let reply: Reply = serde_json::from_slice(&packet.bytes)?;
             if reply.id != self.last_id {

@@ -44,6 +44,10 @@ pub enum LandingError {
     },
 }
 
+/// How a file is opened before anybody else may see it.
+const OPEN: OFlags = OFlags::RDWR.union(OFlags::CLOEXEC);
+const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+
 impl Landing {
     /// Creates an empty file, mode 0600, that will be `name` in `directory`.
     ///
@@ -51,27 +55,37 @@ impl Landing {
     ///
     /// [`LandingError::Create`].
     pub fn create(directory: OwnedFd, name: &OsStr, shown: &Path) -> Result<Self, LandingError> {
-        let failed = |source: io::Error| LandingError::Create { path: shown.to_path_buf(), source };
-        let mode = Mode::RUSR | Mode::WUSR;
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        let unnamed = rustix::fs::openat(&directory, ".", flags | OFlags::TMPFILE, mode);
-        let (file, temporary) = match unnamed {
-            Ok(file) => (file, None),
+        let unnamed = rustix::fs::openat(&directory, ".", OPEN | OFlags::TMPFILE, PRIVATE);
+        match unnamed {
+            Ok(file) => Ok(Self {
+                directory,
+                name: name.to_owned(),
+                shown: shown.to_path_buf(),
+                file: File::from(file),
+                temporary: None,
+            }),
             Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::ISDIR | Errno::NOENT) => {
-                let temporary = temporary_name().map_err(failed)?;
-                let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-                let file = rustix::fs::openat(&directory, &temporary, flags, mode)
-                    .map_err(|error| failed(error.into()))?;
-                (file, Some(temporary))
+                Self::create_named(directory, name, shown)
             }
-            Err(error) => return Err(failed(error.into())),
-        };
+            Err(error) => {
+                Err(LandingError::Create { path: shown.to_path_buf(), source: error.into() })
+            }
+        }
+    }
+
+    /// The way of file systems without unnamed files.
+    fn create_named(directory: OwnedFd, name: &OsStr, shown: &Path) -> Result<Self, LandingError> {
+        let failed = |source: io::Error| LandingError::Create { path: shown.to_path_buf(), source };
+        let temporary = temporary_name().map_err(failed)?;
+        let flags = OPEN | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let file = rustix::fs::openat(&directory, &temporary, flags, PRIVATE)
+            .map_err(|error| failed(error.into()))?;
         Ok(Self {
             directory,
             name: name.to_owned(),
             shown: shown.to_path_buf(),
             file: File::from(file),
-            temporary,
+            temporary: Some(temporary),
         })
     }
 
@@ -144,9 +158,12 @@ mod tests {
 
     use super::*;
 
+    fn open(dir: &Path) -> OwnedFd {
+        rustix::fs::open(dir, OFlags::RDONLY, Mode::empty()).expect("opens")
+    }
+
     fn landing(dir: &Path) -> Landing {
-        let directory = rustix::fs::open(dir, OFlags::RDONLY, Mode::empty()).expect("opens");
-        Landing::create(directory, OsStr::new("file"), &dir.join("file")).expect("creates")
+        Landing::create(open(dir), OsStr::new("file"), &dir.join("file")).expect("creates")
     }
 
     fn names(dir: &Path) -> Vec<OsString> {
@@ -174,6 +191,27 @@ mod tests {
         drop(landing(dir.path()));
 
         assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn without_unnamed_files_a_hidden_name_does_and_does_not_stay() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let create = || {
+            Landing::create_named(open(dir.path()), OsStr::new("file"), &dir.path().join("file"))
+                .expect("creates")
+        };
+        fs::write(dir.path().join("file"), "old").expect("written");
+
+        let dropped = create();
+        assert_eq!(names(dir.path()).len(), 2);
+        drop(dropped);
+        assert_eq!(names(dir.path()), ["file"]);
+        let new = create();
+        new.file().write_all(b"new").expect("written");
+        new.land().expect("lands");
+
+        assert_eq!(fs::read(dir.path().join("file")).expect("reads"), b"new");
+        assert_eq!(names(dir.path()), ["file"]);
     }
 
     #[test]
