@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use bandsox_spec::VmId;
 use bandsox_store::{Mode, RemoveError, What};
 use serde_json::json;
 
@@ -47,6 +48,22 @@ fn everything_of_a_vm_goes_and_nothing_of_others_nor_any_image() {
     assert!(paths.disk(&vms[1]).exists() && paths.control_socket(&vms[1]).exists());
     let leases = scene.allocator("cid").to_string();
     assert!(!leases.contains(vms[0].as_str()));
+}
+
+#[test]
+fn a_vm_whose_id_begins_as_anothers_loses_nothing_with_it() {
+    let scene = Scene::new();
+    let short = scene.vm();
+    let long: VmId = format!("{short}-2").parse().expect("a valid id");
+    let paths = scene.store.paths();
+    scene.write_metadata(&long, json!({"id": long}).to_string());
+    fs::write(paths.disk(&long), "disk").expect("written");
+    fs::create_dir(paths.log_dir(&long)).expect("made");
+
+    scene.store.remove(&short).expect("it does not run");
+
+    assert!(paths.disk(&long).exists() && paths.log_dir(&long).exists());
+    assert_eq!(scene.healthy(), [long]);
 }
 
 #[test]
