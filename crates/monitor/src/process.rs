@@ -16,7 +16,7 @@ use bandsox_image::kernel::Kernel;
 use bandsox_proto::control::{AgentInfo, Status, Transport};
 use bandsox_qemu::QemuInstall;
 use bandsox_qemu::vhost_user::{Front, FrontEvent};
-use bandsox_spec::{Phase, StopReason, VmId};
+use bandsox_spec::{EngineExit, Phase, StopReason, VmId};
 use bandsox_store::log::{LogLimits, LogWriter};
 use bandsox_store::{Create, Lease, ProcessIdentity, Store, VmLock};
 
@@ -114,7 +114,8 @@ fn start_and_run(args: &MonitorArgs, reporter: &Reporter) -> Result<(), Failure>
         Ok(started) => started,
         Err(failure) => {
             remove_sockets(&store, &args.id);
-            if let Err(error) = store.end_run(&lock, &StopReason::NotReady) {
+            let reason = StopReason::StartFailed { detail: bounded(&failure.message) };
+            if let Err(error) = store.end_run(&lock, &reason) {
                 tracing::error!(error = %chain(&error), "the failed start could not be written down");
             }
             return Err(failure);
@@ -140,6 +141,15 @@ fn start_and_run(args: &MonitorArgs, reporter: &Reporter) -> Result<(), Failure>
         return Err(Failure { message, hint });
     }
     Ok(())
+}
+
+/// As much of a text as metadata hold.
+fn bounded(text: &str) -> String {
+    let mut end = text.len().min(EngineExit::MAX_DETAIL_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
 }
 
 /// One run of a VM.
@@ -273,9 +283,15 @@ impl Run<'_> {
         mut reporter: Reporter,
     ) -> OnReady {
         let (state, links) = (Arc::clone(state), Arc::clone(links));
+        let no_jail = self.args.no_jail;
         Box::new(move |ready| {
             links.prefer(ready.transport);
             let mut warnings = Vec::new();
+            if no_jail {
+                warnings.push(
+                    "--no-jail: the engine runs with everything that this user may do".to_owned(),
+                );
+            }
             match (ready.transport, lease) {
                 (Transport::Vsock, Some(Lease { cid, port })) => {
                     tracing::info!("Vsock enabled: CID={cid}, Port={port}");
