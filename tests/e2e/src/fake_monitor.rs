@@ -80,6 +80,11 @@ fn converse(client: &OwnedFd, vm: &str, agent: &Agent) {
                 let status = json!({ "phase": "running", "engine": "qemu", "uptime_ms": 1, "transport": "vsock" });
                 send(client, &json!({ "id": id, "ok": status }), None);
             }
+            // What a guest's directory is answered with: its client then asks for a channel.
+            Some("get_file") => {
+                let error = json!({ "code": "is_a_directory", "message": "is a directory" });
+                send(client, &json!({ "id": id, "error": error }), None);
+            }
             Some("note") => send(client, &json!({ "id": id, "ok": {} }), None),
             _ => {
                 let error = json!({ "code": "unsupported", "message": "this monitor has no VM" });

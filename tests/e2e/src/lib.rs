@@ -15,6 +15,7 @@ mod fake_monitor;
 mod outcome;
 mod processes;
 mod storage;
+mod terminal;
 mod vm;
 mod vsock;
 
@@ -24,5 +25,6 @@ pub use fake_monitor::FakeMonitor;
 pub use outcome::{Outcome, Run, Started};
 pub use processes::{Process, descendants, naming};
 pub use storage::Storage;
+pub use terminal::Terminal;
 pub use vm::Vm;
 pub use vsock::connect;

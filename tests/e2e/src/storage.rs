@@ -1,5 +1,6 @@
 //! A storage directory of a test's own.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 use crate::bed::{Bed, workspace_root};
 use crate::outcome::Run;
 use crate::processes::{descendants, naming};
+use crate::terminal::Terminal;
 use crate::vm::Vm;
 
 /// How much of each log a failed test shows.
@@ -141,6 +143,13 @@ impl Storage {
     #[must_use]
     pub fn bandsox(&self, args: &[&str]) -> Run {
         self.user_program().arg("--storage").arg(&self.root).args(args)
+    }
+
+    /// `bandsox --storage … ARGS` with somebody at a terminal of this size.
+    #[must_use]
+    pub fn in_terminal(&self, size: (u16, u16), args: &[&str]) -> Terminal {
+        let storage = [OsStr::new("--storage"), self.root.as_os_str()];
+        Terminal::run(size, &self.program, storage.into_iter().chain(args.iter().map(OsStr::new)))
     }
 
     /// `create` from the test bed's ext4 image, with small defaults.

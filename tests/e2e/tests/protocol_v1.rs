@@ -140,7 +140,7 @@ fn what_is_wrong_is_answered_with_an_error_and_hurts_nobody() {
         json!({ "type": "upload", "path": "/tmp/x", "size": -1, "checksum": "x" }),
         json!({ "type": "chunk", "data": "AAAA", "size": 3, "offset": 0 }),
         json!({ "type": "verify" }),
-        json!([]),
+        json!({}),
     ] {
         let answer = Client::connect(&vm).ask(&nonsense);
         assert_eq!(answer["type"], "error", "to {nonsense}: {answer}");

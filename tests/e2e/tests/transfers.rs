@@ -251,17 +251,10 @@ fn a_quiet_transfer_prints_nothing_and_a_terminal_gets_progress() {
     let quiet = vm.upload(&local, "/var/tmp/a").arg("-q").output().ok();
     assert!(quiet.stdout.is_empty() && quiet.stderr.is_empty(), "{quiet}");
 
-    let upload = format!(
-        "'{}' --storage '{}' upload {} '{}' /var/tmp/b",
-        storage.program().display(),
-        storage.root().display(),
-        vm.id,
-        local.display()
-    );
-    let shown =
-        Run::new("script").args(["-qec", &upload, "/dev/null"]).env("TERM", "xterm").output().ok();
-    let shown = shown.text();
-    assert!(shown.contains("/s"), "no rate in {shown:?}");
+    let local = local.to_string_lossy();
+    let (status, screen) =
+        storage.in_terminal((24, 80), &["upload", &vm.id, &local, "/var/tmp/b"]).end();
+    assert!(status.success() && screen.contains("/s"), "no rate in {screen:?}");
 }
 
 /// Uploads, compares in the guest by its own tools, downloads, compares here.

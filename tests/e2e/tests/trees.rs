@@ -60,7 +60,7 @@ fn a_directory_lands_inside_one_that_is_there_and_merges_with_its_namesake() {
     vm.upload(&tree, "/srv/").ok();
     assert_eq!(vm.sh("cat /srv/site/pages/new; ls /srv/site/pages"), "newnew\nold");
 
-    vm.upload(&tree, "/opt/fresh").output().refused("/opt");
+    vm.upload(&tree, "/no/such/fresh").output().refused("/no/such");
     vm.run("download", &["/srv/site"]).arg(format!("{}/", storage.scratch("").display())).ok();
     assert!(storage.scratch("site/pages/old").exists());
 }
