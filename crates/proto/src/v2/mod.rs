@@ -12,6 +12,8 @@ pub mod preamble;
 mod reply;
 mod request;
 mod session_id;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 pub use entry::{Done, Entry, EntryKind, InvalidEntry, MAX_SEGMENTS, Segment, Status, Trailer};
