@@ -57,11 +57,11 @@ impl Front {
         guest_cid: u32,
         on_event: impl Fn(FrontEvent) + Send + 'static,
     ) -> io::Result<Self> {
-        let ours = socket.try_clone()?;
+        let (ours, hang_up) = (socket.try_clone()?, socket.try_clone()?);
         let requests = Requests::new(device, guest_cid, Box::new(on_event));
         let thread = thread::Builder::new()
             .name("vhost-user".to_owned())
-            .spawn(move || run(socket, requests))?;
+            .spawn(move || run(socket, &hang_up, requests))?;
         Ok(Self { socket: ours, thread: Some(thread) })
     }
 }
@@ -78,7 +78,7 @@ impl Drop for Front {
     }
 }
 
-fn run(socket: UnixStream, requests: Requests) {
+fn run(socket: UnixStream, hang_up: &UnixStream, requests: Requests) {
     // The crate's dispatcher wants shared ownership; only this thread ever takes the lock.
     let requests = Arc::new(Mutex::new(requests));
     let mut dispatcher = BackendReqHandler::from_stream(socket, Arc::clone(&requests));
@@ -87,7 +87,8 @@ fn run(socket: UnixStream, requests: Requests) {
             break error;
         }
     };
-    drop(dispatcher);
+    // The front's owner has a duplicate, so that closing alone would not tell QEMU.
+    hang_up.shutdown(Shutdown::Both).ok();
     let hung_up = matches!(
         end,
         VhostError::Disconnected | VhostError::PartialMessage | VhostError::SocketBroken(_)

@@ -21,5 +21,8 @@ mod memory;
 mod requests;
 mod vring;
 
+#[cfg(test)]
+mod tests;
+
 pub use front::{Front, FrontEvent};
 pub use memory::MemoryError;
