@@ -90,8 +90,12 @@ impl Watch {
             Message::Reply { id, result } => self.listener.reply(id, result),
             Message::Event(event) => {
                 tracing::debug!(name = event.name, data = %event.data, "QEMU event");
-                if let Some(device) = deleted_device(&event) {
-                    self.listener.device_gone(device);
+                match (event.name.as_str(), device_of(&event)) {
+                    ("DEVICE_DELETED", Some(device)) => self.listener.device_gone(device),
+                    ("DEVICE_UNPLUG_GUEST_ERROR", Some(device)) => {
+                        self.listener.device_kept(device);
+                    }
+                    _ => {}
                 }
                 if let Some(event) = history.take(&event) {
                     self.events.send(event).ok();
@@ -101,10 +105,8 @@ impl Watch {
     }
 }
 
-fn deleted_device(event: &Event) -> Option<String> {
-    if event.name != "DEVICE_DELETED" {
-        return None;
-    }
+/// The id of the device that an event is about.
+fn device_of(event: &Event) -> Option<String> {
     event.data.get("device").and_then(Value::as_str).map(str::to_owned)
 }
 

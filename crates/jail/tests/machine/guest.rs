@@ -1,7 +1,9 @@
 //! A guest to test with: Debian's kernel and busybox, told by the kernel command line what to do.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -54,7 +56,10 @@ case $what in
         echo "DONE" ;;
 esac
 i=0
-while true; do echo "TICK $i $(/bin/busybox date +%s)"; i=$((i+1)); /bin/busybox sleep 1; done
+while true; do
+    [ "$what" = hotplug ] && echo "VSOCK" $(/bin/busybox ls /sys/bus/virtio/drivers/vmw_vsock_virtio_transport | /bin/busybox grep -c virtio)
+    echo "TICK $i $(/bin/busybox date +%s)"; i=$((i+1)); /bin/busybox sleep 1
+done
 "#;
 
 /// Kernel and initramfs, made once for all tests, readable for every user.
@@ -64,7 +69,8 @@ fn boot_files() -> (PathBuf, PathBuf) {
         None => PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("guest"),
     };
     let ready = |folder: &Path| Kernel::load(folder).ok().map(|kernel| kernel.kernel);
-    let initrd = folder.join("test-initramfs.cpio");
+    // Another script is another archive.
+    let initrd = folder.join(format!("test-initramfs-{}.cpio", fingerprint(INIT.as_bytes())));
     if let Some(kernel) = ready(&folder).filter(|_| initrd.exists()) {
         return (kernel, initrd);
     }
@@ -108,6 +114,10 @@ fn cpio(archive: &mut Vec<u8>, name: &str, mode: u32, data: &[u8]) {
     archive.resize(archive.len().next_multiple_of(4), 0);
     archive.extend(data);
     archive.resize(archive.len().next_multiple_of(4), 0);
+}
+
+fn fingerprint(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |sum: u64, &byte| sum.rotate_left(5) ^ u64::from(byte))
 }
 
 fn length(bytes: &[u8]) -> u32 {
@@ -203,13 +213,15 @@ pub(crate) struct Plan {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) kernel: PathBuf,
     pub(crate) initrd: PathBuf,
+    /// The vsock device's end for QEMU; taken by the first start.
+    pub(crate) vsock: Cell<Option<OwnedFd>>,
 }
 
 impl Plan {
     pub(crate) fn new(test: &str) -> Self {
         let (kernel, initrd) = boot_files();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self { test: test.to_owned(), folder, kernel, initrd }
+        Self { test: test.to_owned(), folder, kernel, initrd, vsock: Cell::new(None) }
     }
 
     fn machine(&self) -> (MachineSpec, UnixStream, [UnixStream; 2], tempfile::TempDir) {
@@ -235,7 +247,7 @@ impl Plan {
             overlay: Disk { file: overlay },
             console: console_theirs.into(),
             serial: SerialLink { port: port_theirs.into(), uart: uart_theirs.into() },
-            vsock: None,
+            vsock: self.vsock.take(),
         };
         (machine, console, [port, uart], folder)
     }

@@ -2,6 +2,7 @@
 
 mod confined;
 mod guest;
+mod hotplug;
 mod inside;
 mod lifecycle;
 mod ordinary_user;

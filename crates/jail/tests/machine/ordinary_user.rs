@@ -31,7 +31,8 @@ fn as_ordinary_user(tests: &[&str]) -> Output {
     let shared = folder.path().join("shared");
     fs::create_dir_all(shared.join("kernel")).expect("room");
     let plan = Plan::new("");
-    copy(&plan.initrd, "shared/test-initramfs.cpio");
+    let initrd = plan.initrd.file_name().expect("it is a file");
+    copy(&plan.initrd, &format!("shared/{}", initrd.display()));
     let kernels = plan.kernel.parent().expect("a file is in a folder");
     for entry in fs::read_dir(kernels).expect("it is there").flatten() {
         copy(&entry.path(), &format!("shared/kernel/{}", entry.file_name().display()));

@@ -82,6 +82,7 @@ impl AsFd for Lines {
 enum Answer {
     Reply { id: Option<u64>, result: Result<Value, Refusal> },
     DeviceGone { id: String },
+    DeviceKept { id: String },
 }
 
 /// The reading thread's end of the way to a [`Commander`].
@@ -99,6 +100,11 @@ impl Listener {
     /// Passes on that a device was unplugged.
     pub(crate) fn device_gone(&self, id: String) {
         self.answers.send(Answer::DeviceGone { id }).ok();
+    }
+
+    /// Passes on that the guest refuses to let go of a device.
+    pub(crate) fn device_kept(&self, id: String) {
+        self.answers.send(Answer::DeviceKept { id }).ok();
     }
 }
 
@@ -157,7 +163,7 @@ impl Commander {
                     });
                 }
                 // Late replies to commands that were given up, and news of no interest.
-                Answer::Reply { .. } | Answer::DeviceGone { .. } => {}
+                Answer::Reply { .. } | Answer::DeviceGone { .. } | Answer::DeviceKept { .. } => {}
             }
         }
     }
@@ -173,7 +179,14 @@ impl Commander {
         loop {
             match self.answer(what, deadline, timeout)? {
                 Answer::DeviceGone { id } if id == device => return Ok(()),
-                Answer::DeviceGone { .. } | Answer::Reply { .. } => {}
+                Answer::DeviceKept { id } if id == device => {
+                    return Err(CommandError::Refused {
+                        command: what,
+                        class: "GuestError".to_owned(),
+                        description: "the guest keeps the device".to_owned(),
+                    });
+                }
+                Answer::DeviceGone { .. } | Answer::DeviceKept { .. } | Answer::Reply { .. } => {}
             }
         }
     }
