@@ -80,18 +80,7 @@ impl LogFollower {
             self.file = self.oldest()?;
             return Ok(Next::Is(Followed::Gap));
         };
-        let newer = match File::open(aged(&self.path, age.saturating_sub(1))) {
-            Ok(newer) => newer,
-            // The writer is between two steps of a rotation.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Next::Is(Followed::UpToDate));
-            }
-            Err(error) => return Err(error),
-        };
-        // Had the files been moved on between finding ours and opening the one after it, the one
-        // opened would be another.
-        let still = age_of(&self.path, ours)? == before;
-        Ok(if still { Next::Opened(newer) } else { Next::Unsettled })
+        file_after(&self.path, ours, age)
     }
 
     fn oldest(&self) -> io::Result<Option<File>> {
@@ -108,6 +97,7 @@ impl LogFollower {
 }
 
 /// What follows a file that was read to its end.
+#[derive(Debug)]
 enum Next {
     /// Nothing to look further for.
     Is(Followed),
@@ -115,6 +105,22 @@ enum Next {
     Opened(File),
     /// The files were moved while we looked.
     Unsettled,
+}
+
+/// The file that was written after the one that was found at `age`.
+fn file_after(path: &Path, ours: (u64, u64), age: u32) -> io::Result<Next> {
+    let newer = match File::open(aged(path, age.saturating_sub(1))) {
+        Ok(newer) => newer,
+        // The writer is between two steps of a rotation.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Next::Is(Followed::UpToDate));
+        }
+        Err(error) => return Err(error),
+    };
+    // Had the files been moved on between finding ours and opening the one after it, the one opened
+    // would be another.
+    let still = age_of(path, ours)? == Some(age);
+    Ok(if still { Next::Opened(newer) } else { Next::Unsettled })
 }
 
 /// How many rotations ago a file was the one being written; nothing if it was deleted since.
@@ -135,4 +141,25 @@ fn age_of(path: &Path, file: (u64, u64)) -> io::Result<Option<u32>> {
 fn identity(file: &File) -> io::Result<(u64, u64)> {
     let about = file.metadata()?;
     Ok((about.dev(), about.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rotation_between_two_looks_does_not_skip_a_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("console.log");
+        for age in 0..3 {
+            std::fs::write(aged(&path, age), age.to_string()).expect("written");
+        }
+        let ours = identity(&File::open(aged(&path, 2)).expect("it is there")).expect("readable");
+
+        let moved_on = file_after(&path, ours, 1).expect("readable");
+        let settled = file_after(&path, ours, 2).expect("readable");
+
+        assert!(matches!(moved_on, Next::Unsettled), "{moved_on:?}");
+        assert!(matches!(settled, Next::Opened(_)), "{settled:?}");
+    }
 }
