@@ -64,7 +64,7 @@ pub(super) struct Unpacked {
 
 /// Unpacks the kernel and the modules of the package at `file`.
 ///
-/// Modules go into `scratch`, flat, under names that are checked to be plain: nothing in the package can name another
+/// Modules and the kernel's configuration go into `scratch`, flat, under names that are checked to be plain: nothing in the package can name another
 /// place. Links and everything else in it are passed over.
 pub(super) fn unpack(file: &Path, scratch: &Path) -> Result<Unpacked, DebError> {
     let io_error = |action, path: &Path| {
@@ -88,12 +88,10 @@ pub(super) fn unpack(file: &Path, scratch: &Path) -> Result<Unpacked, DebError> 
                 kernel = Some((version, bytes));
             }
             Some(Wanted::Module { file_name }) => {
-                let path = scratch.join(file_name);
-                let copied =
-                    File::create(&path).and_then(|mut copy| io::copy(&mut archive, &mut copy));
-                copied.map_err(io_error("write", &path))?;
+                copy_out(&mut archive, &scratch.join(file_name))?;
                 modules = modules.saturating_add(1);
             }
+            Some(Wanted::Config { file_name }) => copy_out(&mut archive, &scratch.join(file_name))?,
             None => {}
         }
     }
@@ -108,6 +106,7 @@ pub(super) fn unpack(file: &Path, scratch: &Path) -> Result<Unpacked, DebError> 
 enum Wanted {
     Kernel { version: String },
     Module { file_name: String },
+    Config { file_name: String },
 }
 
 impl Wanted {
@@ -121,11 +120,23 @@ impl Wanted {
         if let Some(version) = path.strip_prefix("boot/vmlinuz-") {
             return (!version.contains('/')).then(|| Self::Kernel { version: version.to_owned() });
         }
+        if let Some(name) = path.strip_prefix("boot/").filter(|name| name.starts_with("config-")) {
+            return (!name.contains('/')).then(|| Self::Config { file_name: name.to_owned() });
+        }
         let inside = path.strip_prefix("lib/modules/")?;
         let (_, file_name) = inside.rsplit_once('/')?;
         let is_wanted = file_name == "modules.builtin" || module_name(file_name).is_some();
         is_wanted.then(|| Self::Module { file_name: file_name.to_owned() })
     }
+}
+
+fn copy_out(archive: &mut impl Read, path: &Path) -> Result<(), DebError> {
+    let copied = File::create(path).and_then(|mut copy| io::copy(archive, &mut copy));
+    copied.map(|_| ()).map_err(|source| DebError::Io {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn read_kernel(archive: &mut impl Read) -> io::Result<Vec<u8>> {

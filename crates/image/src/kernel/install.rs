@@ -12,6 +12,7 @@ use super::deb::{self, DebError};
 use super::initramfs;
 use super::manifest::{DIRECTORY, FileRecord, Kernel, LoadError, MANIFEST, Manifest};
 use super::modules::{Library, Module, ModulesError};
+use super::signature::Signatures;
 use super::{Force, Installed, Source, host};
 use crate::{atomic, digest};
 
@@ -200,8 +201,9 @@ fn assemble(path: &Path, kernel: Vec<u8>, modules: &Path) -> Result<Parts, Insta
     let image = BootImage::from_file(kernel)
         .map_err(|source| InstallError::BootImage { path: path.to_owned(), source })?;
     let BootImage { file_name, version, bytes } = image;
+    let signatures = Signatures::of_kernel(path.parent(), modules, &version);
     let plan = Library::open(modules)
-        .and_then(|library| library.plan(&version))
+        .and_then(|library| library.plan(&version, signatures))
         .map_err(|source| InstallError::Modules { version: version.clone(), source })?;
     Ok(Parts {
         version,

@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::modinfo::{ModInfo, normal};
+use super::signature::{self, Signatures};
 use crate::archive::decoder;
 
 /// When the agent loads a module; the value of `when` in `/etc/bandsox/modules.json`.
@@ -134,9 +135,14 @@ impl Library {
     }
 
     /// Chooses the guest's modules for kernel release `version`.
-    pub(super) fn plan(&self, version: &str) -> Result<Plan, ModulesError> {
-        let mut planner =
-            Planner { library: self, version, done: BTreeSet::new(), modules: Vec::new() };
+    pub(super) fn plan(&self, version: &str, signatures: Signatures) -> Result<Plan, ModulesError> {
+        let mut planner = Planner {
+            library: self,
+            version,
+            signatures,
+            done: BTreeSet::new(),
+            modules: Vec::new(),
+        };
         for name in REQUIRED {
             planner.require(name, When::Boot)?;
         }
@@ -157,6 +163,7 @@ impl Library {
 struct Planner<'a> {
     library: &'a Library,
     version: &'a str,
+    signatures: Signatures,
     done: BTreeSet<String>,
     modules: Vec<Module>,
 }
@@ -201,6 +208,10 @@ impl Planner<'_> {
                 });
             }
         }
+        let bytes = match self.signatures {
+            Signatures::Keep => bytes,
+            Signatures::Drop => signature::without(bytes),
+        };
         self.modules.push(Module { name: name.to_owned(), when, bytes });
         Ok(true)
     }
@@ -263,7 +274,7 @@ mod tests {
                 names.iter().map(|name| format!("kernel/x/{name}.ko\n")).collect::<String>(),
             )
             .expect("writes");
-            Library::open(dir.path()).expect("opens").plan("6.1.0")
+            Library::open(dir.path()).expect("opens").plan("6.1.0", Signatures::Keep)
         };
 
         let refused = builtin(&["virtio_pci", "ext4", "overlay"]).expect_err("no virtio_blk");
@@ -276,8 +287,10 @@ mod tests {
         assert_eq!(plan, Plan { modules: Vec::new(), has_vsock: false, has_erofs: false });
 
         fs::remove_file(&list).expect("removes");
-        let plan =
-            Library::open(dir.path()).expect("opens").plan("6.1.0").expect("presumed built in");
+        let plan = Library::open(dir.path())
+            .expect("opens")
+            .plan("6.1.0", Signatures::Keep)
+            .expect("presumed built in");
         assert!(plan.has_vsock && plan.has_erofs);
     }
 
@@ -286,8 +299,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         fs::write(dir.path().join("virtio_pci.ko"), b"nonsense").expect("writes");
 
-        let refused =
-            Library::open(dir.path()).expect("opens").plan("6.1.0").expect_err("nonsense");
+        let refused = Library::open(dir.path())
+            .expect("opens")
+            .plan("6.1.0", Signatures::Keep)
+            .expect_err("nonsense");
 
         assert!(matches!(refused, ModulesError::NotAModule { .. }), "{refused}");
     }
