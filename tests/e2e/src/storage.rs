@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
@@ -19,6 +20,8 @@ use crate::vm::Vm;
 
 /// How much of each log a failed test shows.
 const LOG_TAIL_BYTES: usize = 3000;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A directory that `--storage` names, and everything that was started with it.
 ///
@@ -254,11 +257,17 @@ fn initialised_once(program: &Path) -> &'static Path {
     })
 }
 
+/// Removes what builds of yesterday left; those of today may be under test at this moment.
 fn remove_older(beds: &Path) {
     let entries = fs::read_dir(beds).into_iter().flatten().flatten();
-    for old in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("init-")) {
-        // A leftover costs space and nothing else.
-        drop(fs::remove_dir_all(old.path()).or_else(|_| fs::remove_file(old.path())));
+    let inits = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("init-"));
+    for entry in inits {
+        let made = entry.metadata().and_then(|meta| meta.modified()).ok();
+        let age = made.and_then(|made| made.elapsed().ok());
+        if age.is_some_and(|age| age > DAY) {
+            // A leftover costs space and nothing else.
+            drop(fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path())));
+        }
     }
 }
 
