@@ -6,19 +6,16 @@ use std::io::{self, IsTerminal as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::ExitCode;
 
+use crate::failure::Failure;
+use crate::output::Ui;
+use crate::signals::{Caught, Signals};
+use crate::storage::{self, NoMonitor, Vm};
+use crate::terminal::{self, Raw};
 use bandsox_client::Channel;
 use bandsox_client::exec::{
     Attachment, Begin, Command, Conversation, Ended, ExecError, Exit, Flow, LinkError, Started,
     Streams, WindowSize, run,
 };
-use bandsox_spec::VmId;
-use bandsox_store::Store;
-
-use crate::failure::Failure;
-use crate::output::Ui;
-use crate::signals::{Caught, Signals};
-use crate::storage::{self, NoMonitor};
-use crate::terminal::{self, Raw};
 
 /// Exit code of a command that ran out of its time.
 const TIMED_OUT: u8 = 124;
@@ -44,13 +41,12 @@ pub(crate) fn window_size() -> WindowSize {
 
 /// Sees a session to its end; the exit code is the command's.
 pub(crate) fn attend(
-    ui: &Ui,
-    store: &Store,
-    id: &VmId,
+    vm: Vm<'_>,
     begin: Begin,
     manner: Manner,
     signals: &mut Signals,
 ) -> Result<ExitCode, Failure> {
+    let Vm { ui, id, .. } = vm;
     let session = begin.session();
     let raw = if manner.tty && manner.stdin { Raw::enter()? } else { None };
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
@@ -59,7 +55,7 @@ pub(crate) fn attend(
         stdout: stdout.as_fd(),
         stderr: stderr.as_fd(),
     };
-    let mut link = Link { ui, store, id, manner, signals, raw, hint: None };
+    let mut link = Link { vm, manner, signals, raw, hint: None };
     let ended = run(Conversation::new(begin), &mut link, streams);
     // The terminal is the user's again before anything is printed.
     link.raw = None;
@@ -103,9 +99,7 @@ fn exit_code(ui: &Ui, exit: &Exit) -> u8 {
 
 /// What the session needs of this process.
 struct Link<'a> {
-    ui: &'a Ui,
-    store: &'a Store,
-    id: &'a VmId,
+    vm: Vm<'a>,
     manner: Manner,
     signals: &'a mut Signals,
     raw: Option<Raw>,
@@ -115,7 +109,7 @@ struct Link<'a> {
 
 impl Attachment for Link<'_> {
     fn connect(&mut self) -> Result<Channel, LinkError> {
-        let mut monitor = match storage::monitor(self.store, self.id) {
+        let mut monitor = match storage::monitor(self.vm.store, self.vm.id) {
             Ok(monitor) => monitor,
             Err(NoMonitor::Down(failure)) => return Err(LinkError::Final(self.told(&failure))),
             Err(NoMonitor::Mute(failure)) => return Err(LinkError::Temporary(self.told(&failure))),
@@ -149,8 +143,8 @@ impl Attachment for Link<'_> {
     }
 
     fn lost(&mut self) {
-        if self.ui.verbosity() > 0 {
-            self.ui.message("The connection was lost; connecting again.");
+        if self.vm.ui.verbosity() > 0 {
+            self.vm.ui.message("The connection was lost; connecting again.");
         }
     }
 

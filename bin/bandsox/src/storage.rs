@@ -9,6 +9,7 @@ use bandsox_spec::VmId;
 use bandsox_store::{Create, OpenError, ResolveError, StateError, Store};
 
 use crate::failure::{Explain as _, Failure};
+use crate::output::Ui;
 
 /// Where storage is unless the user says otherwise.
 pub(crate) const DEFAULT: &str = "/var/lib/bandsox";
@@ -41,6 +42,17 @@ pub(crate) fn resolve(store: &Store, text: &str) -> Result<VmId, Failure> {
         };
         Failure::from(error).hint_if(hint.map(ToOwned::to_owned))
     })
+}
+
+/// A VM that a command is about, and what every step of the command needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Vm<'a> {
+    /// Where messages go.
+    pub(crate) ui: &'a Ui,
+    /// Where the VM is written down.
+    pub(crate) store: &'a Store,
+    /// Which one.
+    pub(crate) id: &'a VmId,
 }
 
 /// Why nobody speaks for a VM.
@@ -107,7 +119,7 @@ pub(crate) fn settled(store: &Store, id: &VmId) -> Result<(), Failure> {
 /// Does the same to several VMs. All are tried; each failure is reported where it happens, and the
 /// last one decides the exit code.
 pub(crate) fn each(
-    ui: &crate::output::Ui,
+    ui: &Ui,
     vms: &[String],
     mut act: impl FnMut(&str) -> Result<(), Failure>,
 ) -> Result<(), Failure> {

@@ -12,8 +12,6 @@ use bandsox_client::files::Done;
 use bandsox_client::{Channel, Monitor};
 use bandsox_proto::ByteString;
 use bandsox_proto::control;
-use bandsox_spec::VmId;
-use bandsox_store::Store;
 
 pub(crate) use download::download;
 pub(crate) use upload::upload;
@@ -22,7 +20,7 @@ use crate::command::upload::{Protocol, Route, Transport};
 use crate::failure::Failure;
 use crate::output::{Ui, printable};
 use crate::signals::Interrupt;
-use crate::storage;
+use crate::storage::{self, Vm};
 
 /// A VM that files go to or come from, and how.
 pub(crate) struct Peer<'a> {
@@ -35,19 +33,14 @@ pub(crate) struct Peer<'a> {
 
 impl<'a> Peer<'a> {
     /// Connects to the VM's monitor. From here on Ctrl-C ends the transfer, not the process.
-    pub(crate) fn connect(
-        ui: &'a Ui,
-        store: &Store,
-        id: &VmId,
-        route: Route,
-    ) -> Result<Self, Failure> {
-        let monitor = storage::monitor(store, id)?;
+    pub(crate) fn connect(vm: Vm<'a>, route: Route) -> Result<Self, Failure> {
+        let monitor = storage::monitor(vm.store, vm.id)?;
         let interrupt = Interrupt::catch()?;
         let transport = route.transport.map(|transport| match transport {
             Transport::Vsock => control::Transport::Vsock,
             Transport::Serial => control::Transport::Serial,
         });
-        Ok(Self { ui, monitor, interrupt, protocol: route.protocol, transport })
+        Ok(Self { ui: vm.ui, monitor, interrupt, protocol: route.protocol, transport })
     }
 
     /// Opens a channel to the agent; `use_it` speaks on it.

@@ -9,7 +9,8 @@ use bandsox_store::Store;
 use super::upload::Route;
 use crate::failure::Failure;
 use crate::output::Ui;
-use crate::{storage, transfer};
+use crate::storage::{self, Vm};
+use crate::transfer;
 
 /// Copy between this machine and a VM
 ///
@@ -40,11 +41,11 @@ pub(crate) fn run(ui: &Ui, store: &Store, args: &CpArgs) -> Result<(), Failure> 
     match (Side::of(source)?, Side::of(target)?) {
         (Side::Here(local), Side::There { vm, path }) => {
             let id = storage::resolve(store, vm)?;
-            transfer::upload(ui, store, &id, local, path, *route)
+            transfer::upload(Vm { ui, store, id: &id }, local, path, *route)
         }
         (Side::There { vm, path }, Side::Here(local)) => {
             let id = storage::resolve(store, vm)?;
-            transfer::download(ui, store, &id, path, local, *route)
+            transfer::download(Vm { ui, store, id: &id }, path, local, *route)
         }
         (Side::Here(_), Side::Here(_)) => {
             Err(Failure::new("both sides are on this machine").hint("one side is VM:PATH"))

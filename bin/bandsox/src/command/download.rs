@@ -8,7 +8,8 @@ use bandsox_store::Store;
 use super::upload::Route;
 use crate::failure::Failure;
 use crate::output::Ui;
-use crate::{storage, transfer};
+use crate::storage::{self, Vm};
+use crate::transfer;
 
 /// Copy a file or a directory out of a VM
 ///
@@ -41,5 +42,5 @@ pub(crate) struct DownloadArgs {
 pub(crate) fn run(ui: &Ui, store: &Store, args: &DownloadArgs) -> Result<(), Failure> {
     let DownloadArgs { vm, remote, local, route } = args;
     let id = storage::resolve(store, vm)?;
-    transfer::download(ui, store, &id, remote, local, *route)
+    transfer::download(Vm { ui, store, id: &id }, remote, local, *route)
 }

@@ -1,6 +1,6 @@
 //! `bandsox exec`
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::output::Ui;
 use crate::session::{self, Manner};
 use crate::signals::Signals;
-use crate::storage;
+use crate::storage::{self, Vm};
 
 /// Run a command in a VM
 ///
@@ -92,37 +92,42 @@ pub(crate) fn run(ui: &Ui, store: &Store, args: ExecArgs) -> Result<ExitCode, Fa
         Some(session) => Begin::Join(session),
         None => {
             let session = session.map_or_else(fresh_session, Ok)?;
-            Begin::Run(request(store, &id, session, &command, &env, &options, detach))
+            let job = Job { command: &command, env: &env, options: &options };
+            Begin::Run(Exec { detach, ..job.request(store, &id, session) })
         }
     };
-    session::attend(ui, store, &id, begin, manner, &mut signals)
+    session::attend(Vm { ui, store, id: &id }, begin, manner, &mut signals)
 }
 
-/// What the agent is asked to run: in the VM's environment, and in that of the command above it.
-pub(super) fn request(
-    store: &Store,
-    id: &VmId,
-    session: SessionId,
-    command: &[OsString],
-    env: &[EnvVar],
-    options: &ExecOptions,
-    detach: bool,
-) -> Exec {
-    let ExecOptions { interactive, tty, workdir, user, timeout } = options;
-    let of_vm = store.read(id).map(|metadata| metadata.env_vars()).unwrap_or_default();
-    let term = std::env::var("TERM").ok().filter(|_| *tty).map(|term| format!("TERM={term}"));
-    let spelled = |variable: &EnvVar| format!("{}={}", variable.key(), variable.value());
-    let of_vm = of_vm.iter().chain(env).map(spelled);
-    Exec {
-        session,
-        argv: command.iter().map(|word| ByteString::from(word.as_os_str())).collect(),
-        env: term.into_iter().chain(of_vm).map(ByteString::from).collect(),
-        cwd: workdir.as_deref().map(|dir: &OsStr| ByteString::from(dir)),
-        user: user.clone(),
-        tty: tty.then(session::window_size),
-        stdin: *interactive,
-        timeout_ms: timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
-        detach,
+/// A command that is to run in a VM.
+pub(super) struct Job<'a> {
+    /// Program and arguments.
+    pub(super) command: &'a [OsString],
+    /// Its environment, above the VM's.
+    pub(super) env: &'a [EnvVar],
+    /// How it runs.
+    pub(super) options: &'a ExecOptions,
+}
+
+impl Job<'_> {
+    /// What the agent is asked to run.
+    pub(super) fn request(&self, store: &Store, id: &VmId, session: SessionId) -> Exec {
+        let ExecOptions { interactive, tty, workdir, user, timeout } = self.options;
+        let of_vm = store.read(id).map(|metadata| metadata.env_vars()).unwrap_or_default();
+        let term = std::env::var("TERM").ok().filter(|_| *tty).map(|term| format!("TERM={term}"));
+        let spelled = |variable: &EnvVar| format!("{}={}", variable.key(), variable.value());
+        let variables = of_vm.iter().chain(self.env).map(spelled);
+        Exec {
+            session,
+            argv: self.command.iter().map(|word| ByteString::from(word.as_os_str())).collect(),
+            env: term.into_iter().chain(variables).map(ByteString::from).collect(),
+            cwd: workdir.as_deref().map(ByteString::from),
+            user: user.clone(),
+            tty: tty.then(session::window_size),
+            stdin: *interactive,
+            timeout_ms: timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
+            detach: false,
+        }
     }
 }
 

@@ -4,17 +4,17 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use bandsox_client::exec::Begin;
-use bandsox_spec::VmId;
 use bandsox_store::Store;
 
 use super::create::{self, VmConfig};
-use super::exec::{self, ExecOptions};
+use super::exec::{self, ExecOptions, Job};
 use super::rm;
 use super::start::{self, StartMode};
 use crate::failure::Failure;
 use crate::output::Ui;
 use crate::session::{self, Manner};
 use crate::signals::Signals;
+use crate::storage::Vm;
 
 /// Create a VM, start it and run a command in it
 ///
@@ -55,7 +55,8 @@ pub(crate) fn run(ui: &Ui, store: &Store, args: RunArgs) -> Result<ExitCode, Fai
     let id = create::create(ui, store, &image, config)?;
     // From here on there is something to clean up: no signal ends the process before that is done.
     let mut signals = Signals::catch()?;
-    let outcome = start_and_run(ui, store, &id, mode, &options, &command, &mut signals);
+    let job = Job { command: &command, env: &[], options: &options };
+    let outcome = start_and_run(Vm { ui, store, id: &id }, mode, &job, &mut signals);
     if !rm {
         return outcome.map_err(|failure| {
             failure.hint(format!("the VM is still there; `bandsox rm -f {id}` removes it"))
@@ -69,20 +70,18 @@ pub(crate) fn run(ui: &Ui, store: &Store, args: RunArgs) -> Result<ExitCode, Fai
 }
 
 fn start_and_run(
-    ui: &Ui,
-    store: &Store,
-    id: &VmId,
+    vm: Vm<'_>,
     mode: StartMode,
-    options: &ExecOptions,
-    command: &[OsString],
+    job: &Job<'_>,
     signals: &mut Signals,
 ) -> Result<ExitCode, Failure> {
+    let Vm { ui, store, id } = vm;
     start::start(ui, store, id, mode)?;
     if let Some(signal) = signals.interruption() {
         return Err(Failure::silent(128_u8.saturating_add(signal)));
     }
     let session = exec::fresh_session()?;
-    let request = exec::request(store, id, session, command, &[], options, false);
-    let manner = Manner { stdin: options.interactive, tty: options.tty, leave: false };
-    session::attend(ui, store, id, Begin::Run(request), manner, signals)
+    let request = job.request(store, id, session);
+    let manner = Manner { stdin: request.stdin, tty: request.tty.is_some(), leave: false };
+    session::attend(vm, Begin::Run(request), manner, signals)
 }

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use bandsox_client::exec::Begin;
 use bandsox_store::Store;
 
-use super::exec::{self, ExecOptions};
+use super::exec::{self, ExecOptions, Job};
 use crate::failure::Failure;
 use crate::output::Ui;
 use crate::session::{self, Manner};
 use crate::signals::Signals;
-use crate::storage;
+use crate::storage::{self, Vm};
 
 /// Open a shell in a VM
 #[derive(clap::Args, Debug)]
@@ -40,7 +40,8 @@ pub(crate) fn run(ui: &Ui, store: &Store, args: TerminalArgs) -> Result<ExitCode
     let mut signals = Signals::catch()?;
     let options = ExecOptions { interactive: true, tty: true, workdir: None, user, timeout: None };
     let session = exec::fresh_session()?;
-    let request = exec::request(store, &id, session, &[shell], &[], &options, false);
+    let job = Job { command: &[shell], env: &[], options: &options };
+    let request = job.request(store, &id, session);
     let manner = Manner { stdin: true, tty: true, leave: false };
-    session::attend(ui, store, &id, Begin::Run(request), manner, &mut signals)
+    session::attend(Vm { ui, store, id: &id }, Begin::Run(request), manner, &mut signals)
 }

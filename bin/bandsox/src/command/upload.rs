@@ -7,7 +7,8 @@ use bandsox_store::Store;
 
 use crate::failure::Failure;
 use crate::output::Ui;
-use crate::{storage, transfer};
+use crate::storage::{self, Vm};
+use crate::transfer;
 
 /// Copy a file or a directory into a VM
 ///
@@ -70,5 +71,5 @@ pub(crate) enum Transport {
 pub(crate) fn run(ui: &Ui, store: &Store, args: &UploadArgs) -> Result<(), Failure> {
     let UploadArgs { vm, local, remote, route } = args;
     let id = storage::resolve(store, vm)?;
-    transfer::upload(ui, store, &id, local, remote, *route)
+    transfer::upload(Vm { ui, store, id: &id }, local, remote, *route)
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use bandsox_jail::{Helper, Jail, prove};
+use bandsox_jail::{Helper, Jail, Proof, prove};
 
 use super::{Finding, told};
 
@@ -11,7 +11,18 @@ use super::{Finding, told};
 const NO_CID: u32 = 0xffff;
 
 pub(super) fn examine() -> Vec<Finding> {
-    vec![namespaces(), jail(), cgroup()]
+    let mut findings = vec![namespaces()];
+    let proven = Helper::probe()
+        .map_err(told)
+        .and_then(|probe| prove(&Jail::new("doctor", NO_CID), &probe).map_err(told));
+    match proven {
+        Ok(proof) => findings.extend([jail(&proof), cgroup(&proof)]),
+        Err(why) => {
+            let remedy = "see the line above; only to debug, `bandsox start --no-jail`";
+            findings.push(Finding::fail("jail", why, remedy));
+        }
+    }
+    findings
 }
 
 /// Root needs no user namespace; everybody else's jail stands on one.
@@ -40,49 +51,40 @@ fn namespaces() -> Finding {
     Finding::ok(NAME, "this user may make them")
 }
 
-/// The proof: from the engine's place, everything that must fail is tried.
-fn jail() -> Finding {
-    let proven = Helper::probe()
-        .map_err(told)
-        .and_then(|probe| prove(&Jail::new("doctor", NO_CID), &probe).map_err(told));
-    let proof = match proven {
-        Ok(proof) => proof,
-        Err(why) => {
-            let remedy = "see the line above; only to debug, `bandsox start --no-jail`";
-            return Finding::fail("jail", why, remedy);
-        }
-    };
+/// The proof: from the engine's place, everything that must fail was tried.
+fn jail(proof: &Proof) -> Finding {
     let holes: Vec<_> = proof.holes().map(|hole| hole.name.as_str()).collect();
     if !proof.holds() {
         let found = format!("it does not hold; from inside one can {}", holes.join(", "));
         return Finding::fail("jail", found, "report this with the kernel's version");
     }
     let tried = proof.attempts.len();
-    if proof.seal.missing.is_empty() {
-        return Finding::ok("jail", format!("holds: all {tried} attempts to get out failed"));
+    let found = format!("holds: all {tried} attempts to get out failed");
+    let (_, missing) = missing(proof);
+    if missing.is_empty() {
+        return Finding::ok("jail", found);
     }
-    let found = format!(
-        "holds: all {tried} attempts to get out failed; not available here: {}",
-        proof.seal.missing.join(", ")
-    );
+    let found = format!("{found}; not available here: {}", missing.join(", "));
     Finding::warn("jail", found, "a newer kernel, or running as root, gives the rest")
 }
 
-fn cgroup() -> Finding {
-    let unified = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
-    let has = |controller: &str| match &unified {
-        Ok(controllers) => controllers.split_whitespace().any(|one| one == controller),
-        Err(_) => Path::new("/sys/fs/cgroup").join(controller).is_dir(),
-    };
-    let missing: Vec<_> = ["memory", "pids"].into_iter().filter(|one| !has(one)).collect();
-    if !missing.is_empty() {
-        let found = format!("no controller for {}: VMs are not limited by it", missing.join(", "));
-        return Finding::warn("cgroup", found, "mount the cgroup file system with it");
+/// Limits beyond those that every process has.
+fn cgroup(proof: &Proof) -> Finding {
+    let (missing, _) = missing(proof);
+    if missing.is_empty() {
+        return Finding::ok("cgroup", "memory and number of tasks are limited");
     }
-    if rustix::process::geteuid().is_root() {
-        Finding::ok("cgroup", "memory and number of tasks can be limited")
+    let remedy = if rustix::process::geteuid().is_root() {
+        "mount a cgroup file system with the memory and pids controllers"
     } else {
-        let found = "this user may not make any: VMs are limited by rlimits alone";
-        Finding::warn("cgroup", found, "run as root, or have a cgroup delegated")
-    }
+        "run as root, or have a cgroup delegated"
+    };
+    let found = format!("VMs are limited by rlimits alone: {}", missing.join(", "));
+    Finding::warn("cgroup", found, remedy)
+}
+
+/// What the jail would have liked and did not get: of cgroups, and of everything else.
+fn missing(proof: &Proof) -> (Vec<&str>, Vec<&str>) {
+    let all = proof.seal.missing.iter().map(String::as_str);
+    all.partition(|missing| missing.contains("cgroup"))
 }

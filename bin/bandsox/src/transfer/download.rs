@@ -12,27 +12,17 @@ use bandsox_client::v1::V1;
 use bandsox_proto::ByteString;
 use bandsox_proto::control::{Fetched, TransferEvent};
 use bandsox_proto::v2::ErrorCode;
-use bandsox_spec::VmId;
-use bandsox_store::Store;
 use rustix::fs::{Mode, Timespec, Timestamps, UTIME_OMIT};
 
 use super::{Moved, Peer, as_text, name_of};
 use crate::command::upload::{Protocol, Route};
 use crate::failure::Failure;
-use crate::output::Ui;
 use crate::progress::Progress;
-use crate::storage;
+use crate::storage::{self, Vm};
 
 /// Copies a file or a directory out of a VM, onto a disk or to standard output.
-pub(crate) fn download(
-    ui: &Ui,
-    store: &Store,
-    id: &VmId,
-    remote: &OsStr,
-    to: &Path,
-    route: Route,
-) -> Result<(), Failure> {
-    let mut peer = Peer::connect(ui, store, id, route)?;
+pub(crate) fn download(vm: Vm<'_>, remote: &OsStr, to: &Path, route: Route) -> Result<(), Failure> {
+    let mut peer = Peer::connect(vm, route)?;
     let _watch = peer.monitor.watched_by(&peer.interrupt.cancel)?;
     peer.get(remote, to).map_err(|failure| {
         let what = format!("cannot download {} to {}", remote.to_string_lossy(), to.display());

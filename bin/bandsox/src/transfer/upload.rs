@@ -9,28 +9,18 @@ use bandsox_client::files::{Source, put_tree};
 use bandsox_client::v1::V1;
 use bandsox_proto::ByteString;
 use bandsox_proto::control::TransferEvent;
-use bandsox_spec::VmId;
-use bandsox_store::Store;
 
 use super::local::{self, Local};
 use super::{Moved, Peer, as_text, inside};
 use crate::command::upload::{Protocol, Route};
 use crate::failure::Failure;
-use crate::output::Ui;
 use crate::progress::Progress;
-use crate::storage;
+use crate::storage::{self, Vm};
 
 /// Copies a file, a directory or standard input into a VM.
-pub(crate) fn upload(
-    ui: &Ui,
-    store: &Store,
-    id: &VmId,
-    from: &Path,
-    remote: &OsStr,
-    route: Route,
-) -> Result<(), Failure> {
+pub(crate) fn upload(vm: Vm<'_>, from: &Path, remote: &OsStr, route: Route) -> Result<(), Failure> {
     let local = local::open(from)?;
-    let mut peer = Peer::connect(ui, store, id, route)?;
+    let mut peer = Peer::connect(vm, route)?;
     let _watch = peer.monitor.watched_by(&peer.interrupt.cancel)?;
     let result = match local {
         Local::Directory { name } => peer.put_directory(from, remote, name.as_deref()),

@@ -6,6 +6,7 @@ use bandsox_proto::v2::{
 };
 
 use super::inbound::{Inbound, InboundError};
+use super::input::Input;
 
 /// Largest piece of stdin in one message, in bytes.
 const STDIN_PIECE: usize = 64 * 1024;
@@ -105,38 +106,6 @@ pub struct Conversation {
     inbound: Inbound,
     outbound: Vec<u8>,
     finished: bool,
-}
-
-/// Standard input on its way.
-#[derive(Debug, Default)]
-struct Input {
-    /// Bytes from `base` on that the agent has not confirmed.
-    kept: Vec<u8>,
-    /// Offset of the first kept byte.
-    base: u64,
-    /// Offset of the first byte not sent on this connection.
-    sent: u64,
-    ended: bool,
-    end_sent: bool,
-}
-
-impl Input {
-    fn end(&self) -> u64 {
-        self.base.saturating_add(u64::try_from(self.kept.len()).unwrap_or(u64::MAX))
-    }
-
-    /// Forgets what lies before `offset`; refuses what cannot be.
-    fn confirm(&mut self, offset: u64) -> Result<(), Misbehaved> {
-        let high = self.end();
-        if offset < self.base || offset > high {
-            return Err(Misbehaved::Input { found: offset, low: self.base, high });
-        }
-        let confirmed = usize::try_from(offset.saturating_sub(self.base)).unwrap_or(usize::MAX);
-        self.kept.drain(..confirmed.min(self.kept.len()));
-        self.base = offset;
-        self.sent = self.sent.max(offset);
-        Ok(())
-    }
 }
 
 impl Conversation {
