@@ -182,9 +182,14 @@ impl Driver {
             self.read_line(buffer)?;
         }
         self.handle_events();
-        for id in ready.sockets {
-            self.write_socket(id);
-            self.read_socket(id, buffer);
+        for id in &ready.sockets {
+            self.write_socket(*id);
+        }
+        // A frame of each in turn, until the line has enough to do: fair to a prompt beside a bulk transfer, and few
+        // writes for that transfer alone.
+        let mut sources = ready.sockets;
+        while !sources.is_empty() {
+            sources.retain(|id| self.read_socket(*id, buffer));
         }
         if Instant::now() >= self.next_tick {
             self.mux.tick();
@@ -382,26 +387,34 @@ impl Driver {
         }
     }
 
-    fn read_socket(&mut self, id: StreamId, buffer: &mut [u8]) {
+    /// Passes one frame on; `false` if there is nothing more to pass on now.
+    fn read_socket(&mut self, id: StreamId, buffer: &mut [u8]) -> bool {
         let limit = self.mux.credit(id).min(buffer.len()).min(crate::mux::MAX_DATA);
         let room = self.mux.pending().len() < BACKLOG;
-        let Some(local) = self.streams.get_mut(&id).filter(|l| l.reading && room) else { return };
-        let Some(space) = buffer.get_mut(..limit).filter(|space| !space.is_empty()) else { return };
+        let Some(local) = self.streams.get_mut(&id).filter(|local| local.reading && room) else {
+            return false;
+        };
+        let Some(space) = buffer.get_mut(..limit).filter(|space| !space.is_empty()) else {
+            return false;
+        };
         match local.socket.read(space) {
             Ok(0) => {
                 local.reading = false;
                 self.mux.finish(id);
                 self.drop_if_over(id);
+                false
             }
             Ok(count) => {
                 let data = space.get(..count).unwrap_or_default();
                 self.mux.send(id, data);
+                true
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(_) => {
                 self.streams.remove(&id);
                 self.mux.reset(id);
+                false
             }
         }
     }
