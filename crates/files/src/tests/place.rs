@@ -1,0 +1,86 @@
+//! Where files go, and where from.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+#[test]
+fn a_directory_is_refused_where_one_file_was_asked_for() {
+    let outer = temp();
+    let to = outer.path().join("to");
+    let options = ReceiveOptions { tree: false, ..RECEIVE };
+
+    received(&forged(&[(dir(b""), b"")]), &to, options).expect_err("a directory");
+    received(&forged(&[(link(b"", "/etc/passwd"), b"")]), &to, options).expect_err("a link");
+    let two = forged(&[(file(b"", b"1"), b"1"), (file(b"x", b"2"), b"2")]);
+    received(&two, &to, options).expect_err("two files");
+
+    assert_eq!(fs::read(&to).expect("the first was complete"), b"1");
+}
+
+#[test]
+fn a_file_into_a_directory_keeps_its_name() {
+    let outer = temp();
+    let inside = |path: &str, name: &str, parents| {
+        Target::resolve(Path::new(path), Some(name.as_bytes()), parents)
+            .map(|t| t.path().to_printable())
+    };
+    let root = outer.path().to_str().expect("a plain path");
+
+    assert_eq!(inside(root, "f", Parents::Require).expect("there"), format!("{root}/f"));
+    assert_eq!(
+        inside(&format!("{root}/x"), "f", Parents::Require).expect("there"),
+        format!("{root}/x")
+    );
+    inside(&format!("{root}/x/"), "f", Parents::Require).expect_err("no such directory");
+    let made = inside(&format!("{root}/x/y/"), "f", Parents::Create).expect("made");
+    assert_eq!(made, format!("{root}/x/y/f"));
+    for evil in ["", ".", "..", "a/b", "../x", "a\0"] {
+        inside(root, evil, Parents::Create).expect_err("hostile");
+    }
+}
+
+#[test]
+fn a_target_that_is_a_link_is_followed_once_named_by_the_user() {
+    let outer = temp();
+    let real = outer.path().join("real");
+    fs::write(&real, b"old").expect("writes");
+    symlink("real", outer.path().join("link")).expect("links");
+
+    received(&forged(&[(file(b"", b"new"), b"new")]), &outer.path().join("link"), RECEIVE)
+        .expect("receives");
+
+    assert_eq!(fs::read(&real).expect("reads"), b"new");
+    assert!(outer.path().join("link").is_symlink());
+}
+
+#[test]
+fn a_link_that_leads_round_in_circles_is_an_error() {
+    let outer = temp();
+    symlink("b", outer.path().join("a")).expect("links");
+    symlink("a", outer.path().join("b")).expect("links");
+
+    Target::resolve(&outer.path().join("a"), None, Parents::Require).expect_err("a loop");
+}
+
+#[test]
+fn a_device_is_not_replaced_by_a_file() {
+    let error =
+        Target::resolve(Path::new("/dev/null"), None, Parents::Require).expect_err("a device");
+
+    assert_eq!(error.to_string(), "/dev/null is a character device, not a regular file");
+    assert_eq!(fault(&error).code, ErrorCode::NotAFile);
+}
+
+#[test]
+fn a_missing_source_says_so() {
+    let error = sent(Path::new("/nonexistent/file")).expect_err("not there");
+
+    let fault = fault(&error);
+    assert_eq!(fault.code, ErrorCode::NotFound);
+    assert_eq!(
+        fault.message,
+        "cannot open /nonexistent/file: No such file or directory (os error 2)"
+    );
+}
