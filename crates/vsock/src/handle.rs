@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use vm_memory::GuestMemoryMmap;
 
@@ -209,12 +209,22 @@ impl Handle {
     }
 
     /// Posts a command and waits for its answer; `None` when the device's thread has ended.
+    ///
+    /// A thread that does not answer for long counts as ended: whoever has broken out of a guest
+    /// into its engine might make it wait in a descriptor of theirs, and must not stop its monitor.
     fn ask<T>(&self, command: impl FnOnce(mpsc::SyncSender<T>) -> Command) -> Option<T> {
         let (reply, answer) = mpsc::sync_channel(1);
         self.device.mailbox.post(command(reply));
-        answer.recv().ok()
+        let result = answer.recv_timeout(PATIENCE);
+        if matches!(result, Err(RecvTimeoutError::Timeout)) {
+            tracing::error!("vsock: the device's thread does not answer");
+        }
+        result.ok()
     }
 }
+
+/// How long the device's thread may take to answer: longer than it waits for file transfers.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Drop for Owner {
     fn drop(&mut self) {

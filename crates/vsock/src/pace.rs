@@ -49,7 +49,10 @@ impl Pace {
         let Pass { tally: Tally { moved, expected }, is_streaming, unfinished: _ } = pass;
         if moved < BULK {
             let since = now.duration_since(self.moved_at?);
-            if since > LINGER || !is_streaming {
+            // A source that has run dry may be about to go on; one that has ended is about to be
+            // answered.
+            let patience = if is_streaming { LINGER } else { self.usual * 2 };
+            if since > patience {
                 self.moved_at = None;
                 return None;
             }

@@ -146,7 +146,7 @@ fn give_data(
             fill(connection, link, bytes, counters);
             connection.bulky = bytes == room;
             let moved = u64::try_from(bytes).unwrap_or(0);
-            if connection.streams_to_guest(moved) && connection.bulky {
+            if connection.streams_to_guest(moved) {
                 tally.add(moved, connection.credit.expected_by_guest());
             }
             if bytes == room || connection.hung_up {
