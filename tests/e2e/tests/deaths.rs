@@ -1,6 +1,7 @@
 //! kill -9, to each of the processes that a VM is made of.
 
 use std::fs;
+use std::path::Path;
 
 use bandsox_e2e::{Process, Storage, Vm, descendants, eventually};
 use rustix::process::Signal;
@@ -48,7 +49,7 @@ fn a_client_killed_while_it_downloads_leaves_the_old_file() {
             let mut download =
                 vm.download("/var/tmp/big", &local).args(["--protocol", protocol]).spawn();
             eventually("it has begun or is over", || {
-                let begun = fs::read_dir(&dir).expect("ours").count() > 1;
+                let begun = holds_bytes_below(download.pid(), &dir);
                 (begun || !download.is_running()).then_some(())
             });
             // One that was quicker than we is tried again.
@@ -59,9 +60,19 @@ fn a_client_killed_while_it_downloads_leaves_the_old_file() {
         });
 
         assert_eq!(fs::read(&local).expect("ours"), b"old", "{protocol}: {outcome}");
+        assert_eq!(fs::read_dir(&dir).expect("ours").count(), 1, "a half file is left");
     }
     vm.download("/var/tmp/big", &local).ok();
     assert!(fs::read(&local).expect("ours") == vec![b'n'; BIG]);
+}
+
+/// Whether a process has a file open in `dir`, under any name or none, that is neither empty nor the old one.
+fn holds_bytes_below(pid: u32, dir: &Path) -> bool {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    open.map(|entry| entry.path()).any(|path| {
+        let is_below = fs::read_link(&path).is_ok_and(|target| target.starts_with(dir));
+        is_below && fs::metadata(&path).is_ok_and(|meta| meta.len() > 3)
+    })
 }
 
 #[test]

@@ -255,6 +255,7 @@ fn messages_without_end_take_no_memory() {
         while sent < 24 << 20 && stream.write_all(&many).is_ok() {
             sent += many.len();
         }
+        stream.shutdown(Shutdown::Write).ok();
     });
 
     let mut download = vm.download("/tree", &storage.scratch("target")).spawn();
