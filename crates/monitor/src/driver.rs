@@ -17,7 +17,7 @@ use bandsox_engine::{CommandError, Engine, EngineEvent, ShutdownCause};
 use bandsox_spec::{Command, Event as LifeEvent, Phase, Refused, StopReason};
 
 use crate::agent::{AgentControl, Ready};
-use crate::process::State;
+use crate::state::State;
 
 /// How long after `quit` the engine may take to flush its disks before it is killed.
 const QUIT_GRACE: Duration = Duration::from_secs(10);

@@ -31,8 +31,10 @@ mod links;
 mod log;
 mod machine;
 mod process;
+mod report;
 mod server;
 mod spawn;
+mod state;
 mod transfer;
 
 pub use process::{MonitorArgs, run};

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use bandsox_store::log::{LogLimits, LogWriter};
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::process::Reporter;
+use crate::report::Reporter;
 use crate::spawn::Report;
 
 /// Sends all events of this process to `path`, and to `verbose` too while the VM starts.

@@ -1,31 +1,31 @@
 //! The monitor's process, from its first instruction to its last.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use bandsox_client::PacketListener;
 use bandsox_engine::{Engine, EngineEvent, Launcher};
 use bandsox_image::kernel::Kernel;
-use bandsox_proto::control::{AgentInfo, Status, Transport};
+use bandsox_proto::control::Transport;
 use bandsox_qemu::QemuInstall;
 use bandsox_qemu::vhost_user::{Front, FrontEvent};
-use bandsox_spec::{EngineExit, Phase, StopReason, VmId};
+use bandsox_spec::{EngineExit, StopReason, VmId};
 use bandsox_store::log::{LogLimits, LogWriter};
 use bandsox_store::{Create, Lease, ProcessIdentity, Store, VmLock};
 
-use crate::agent::{self, Ready};
+use crate::agent;
 use crate::driver::{Driver, Event, OnReady, Over};
 use crate::links::{Links, Serial, Vsock, chain};
 use crate::machine::{self, Lines};
+use crate::report::Reporter;
 use crate::server::Server;
 use crate::spawn::{Report, Started};
+use crate::state::State;
 use crate::{console, log};
 
 /// What `bandsox __monitor` was told.
@@ -390,144 +390,5 @@ fn remove_sockets(store: &Store, id: &VmId) {
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(%error, "the VM's sockets could not be removed");
-    }
-}
-
-/// What the threads of a monitor know of the VM.
-pub(crate) struct State {
-    id: VmId,
-    storage: PathBuf,
-    lease: Option<Lease>,
-    engine: bandsox_engine::EngineInfo,
-    began: Instant,
-    /// Clients that are being served; the server's threads count, the end waits for them.
-    pub(crate) clients: Arc<AtomicUsize>,
-    /// Written by the driver, read by the clients' threads.
-    changing: Mutex<Changing>,
-}
-
-struct Changing {
-    phase: Phase,
-    agent: Option<AgentInfo>,
-    ready: Option<Instant>,
-}
-
-impl State {
-    fn new(
-        id: VmId,
-        storage: PathBuf,
-        lease: Option<Lease>,
-        engine: bandsox_engine::EngineInfo,
-        began: Instant,
-    ) -> Arc<Self> {
-        let changing = Mutex::new(Changing { phase: Phase::Starting, agent: None, ready: None });
-        Arc::new(Self { id, storage, lease, engine, began, clients: Arc::default(), changing })
-    }
-
-    fn changing(&self) -> std::sync::MutexGuard<'_, Changing> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn id(&self) -> &VmId {
-        &self.id
-    }
-
-    pub(crate) fn phase(&self) -> Phase {
-        self.changing().phase
-    }
-
-    /// Changes the phase, here and in the metadata.
-    pub(crate) fn set_phase(&self, phase: Phase) {
-        self.changing().phase = phase;
-        let written = Store::open(&self.storage, Create::No)
-            .map_err(|error| chain(&error))
-            .and_then(|store| {
-                store.update(&self.id, |m| m.set_phase(phase)).map_err(|error| chain(&error))
-            });
-        if let Err(error) = written {
-            tracing::warn!(%error, %phase, "the phase could not be written down");
-        }
-    }
-
-    pub(crate) fn set_agent(&self, ready: &Ready) {
-        let mut changing = self.changing();
-        changing.ready = Some(Instant::now());
-        changing.agent = Some(AgentInfo {
-            version: ready.hello.agent.clone(),
-            protocols: ready.hello.protocols,
-            kernel: ready.hello.kernel.clone(),
-            boot_ms: ready.hello.boot_ms,
-        });
-    }
-
-    fn ready_at(&self) -> Option<Instant> {
-        self.changing().ready
-    }
-
-    fn ready_ms(&self) -> Option<u64> {
-        self.ready_at().map(|at| milliseconds(at.duration_since(self.began)))
-    }
-
-    pub(crate) fn status(&self, transport: Option<Transport>) -> Status {
-        let ready_ms = self.ready_ms();
-        let changing = self.changing();
-        Status {
-            phase: changing.phase.to_string(),
-            cid: self.lease.map(|lease| lease.cid),
-            port: self.lease.and_then(|lease| u16::try_from(lease.port).ok()),
-            transport,
-            pid: Some(self.engine.pid),
-            engine: format!(
-                "{} {} ({})",
-                self.engine.engine, self.engine.version, self.engine.accelerator
-            ),
-            agent: changing.agent.clone(),
-            uptime_ms: milliseconds(self.began.elapsed()),
-            ready_ms,
-        }
-    }
-
-    /// Gives the threads of clients a moment to pass their last answers on.
-    fn wait_for_clients(&self, at_most: Duration) {
-        use std::sync::atomic::Ordering;
-        let deadline = Instant::now() + at_most;
-        while self.clients.load(Ordering::Relaxed) > 0 && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The pipe to whoever asked for the start.
-#[derive(Clone)]
-pub(crate) struct Reporter {
-    /// `None` once the start is over. Shared by the driver and the log.
-    pipe: Arc<Mutex<Option<File>>>,
-}
-
-impl Reporter {
-    /// Takes standard output, and leaves `/dev/null` there.
-    fn from_stdout() -> io::Result<Self> {
-        let pipe = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 10)?;
-        let null = File::options().write(true).open("/dev/null")?;
-        rustix::stdio::dup2_stdout(&null)?;
-        Ok(Self { pipe: Arc::new(Mutex::new(Some(File::from(pipe)))) })
-    }
-
-    /// Sends one report. Somebody who no longer listens is nobody's loss.
-    pub(crate) fn send(&mut self, report: &Report) {
-        let mut line = serde_json::to_vec(report).unwrap_or_default();
-        line.push(b'\n');
-        let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
-        if pipe.as_mut().is_some_and(|pipe| pipe.write_all(&line).is_err()) {
-            *pipe = None;
-        }
-    }
-
-    fn close(&mut self) {
-        *self.pipe.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

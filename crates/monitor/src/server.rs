@@ -16,7 +16,7 @@ use bandsox_spec::{Command, Phase};
 
 use crate::driver::{Ask, AskError, Event};
 use crate::links::{Channel, Links, OpenError, chain};
-use crate::process::State;
+use crate::state::State;
 use crate::transfer::{self, FileFacts, TransferError};
 
 /// Most clients at once; one more is turned away.
