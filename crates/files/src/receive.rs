@@ -104,7 +104,11 @@ impl<R: Read> Receiver<'_, R> {
             let frame = self.frames.read()?.ok_or(ReceiveError::Ended)?;
             match Transfer::decode(frame)? {
                 Transfer::Entry(entry) => self.take(&entry)?,
-                Transfer::Done(_) if self.begun => return Ok(()),
+                Transfer::Done(done) if self.begun => {
+                    self.done.skipped = done.skipped;
+                    self.done.skipped_names = done.skipped_names;
+                    return Ok(());
+                }
                 Transfer::Done(_) => return Err(ReceiveError::Ended),
                 Transfer::Error(fault) => return Err(ReceiveError::Sender(fault)),
             }

@@ -189,12 +189,13 @@ impl Session<'_> {
     ) -> Answer {
         let channel = self.channel(transport)?;
         let transport = channel.transport();
-        let target = path.clone();
-        let xxh64 = self.moving(id, channel, |channel, progress| {
-            transfer::put(channel, file, target.0, name.map(|name| name.0), &facts, progress)
+        let (path, xxh64) = self.moving(id, channel, |channel, progress| {
+            transfer::put(channel, file, path.0, name.map(|name| name.0), &facts, progress)
         })?;
+        let path = PathB64(path);
         log_transfer(TransferEvent::Upload, transport, &path, facts.size);
-        json(&Stored { bytes: facts.size, transport, xxh64: format!("{xxh64:016x}") })
+        let xxh64 = format!("{xxh64:016x}");
+        json(&Stored { path_b64: Some(path), bytes: facts.size, transport, xxh64 })
     }
 
     fn get(&self, id: u64, file: &File, path: PathB64, transport: Option<Transport>) -> Answer {

@@ -79,7 +79,7 @@ pub(crate) enum TransferError {
     },
 }
 
-/// Sends `file`, from its start, to `path` in the guest; returns the xxh64 of its data.
+/// Sends `file`, from its start, to `path` in the guest; returns where it is now, and the xxh64 of its data.
 pub(crate) fn put(
     mut channel: Channel,
     file: &File,
@@ -87,15 +87,15 @@ pub(crate) fn put(
     name: Option<ByteString>,
     facts: &FileFacts,
     progress: &AtomicU64,
-) -> Result<u64, TransferError> {
+) -> Result<(ByteString, u64), TransferError> {
     let mut frames = FrameReader::new(channel.socket().try_clone()?);
     let put = Request::Put(Put { path, tree: false, name, parents: false });
     start(&mut channel, &put)?;
     preamble::receive_agent(frames.raw())?;
-    let ready = next(&mut frames)?;
-    if !matches!(ready, Reply::Ready(_)) {
-        return Err(unexpected(&ready, "Ready"));
-    }
+    let answer = next(&mut frames)?;
+    let Reply::Ready(ready) = answer else {
+        return Err(unexpected(&answer, "Ready"));
+    };
 
     let segments = bandsox_files::data_segments(file, facts.size)?;
     let entry = Entry {
@@ -119,7 +119,7 @@ pub(crate) fn put(
     if !matches!(done, Reply::Done(_)) {
         return Err(unexpected(&done, "Done"));
     }
-    Ok(hash)
+    Ok((ready.path, hash))
 }
 
 fn send_data(

@@ -1,7 +1,8 @@
 //! Into a VM.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 
 use bandsox_client::PutFile;
@@ -60,7 +61,10 @@ impl Peer<'_> {
         let stored = self.monitor.put_file(put, &mut |bytes| progress.reach(bytes));
         let stored = stored.map_err(storage::refused)?;
         progress.end(stored.bytes);
-        let path = inside(remote, name);
+        let path = match stored.path_b64 {
+            Some(path) => OsString::from_vec(path.0.as_bytes().to_vec()),
+            None => inside(remote, name),
+        };
         Moved {
             what: "File uploaded",
             transport: stored.transport,

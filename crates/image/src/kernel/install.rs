@@ -293,7 +293,8 @@ fn sweep(store_dir: &Path) {
 fn lock(store_dir: &Path) -> Result<File, InstallError> {
     let dir = store_dir.join("locks");
     atomic::ensure_dir(&dir).map_err(io_error("create", &dir))?;
-    let path = dir.join("kernel-install");
+    // No VM's id begins with `store`, so nobody takes this for the lock of a VM that is gone.
+    let path = dir.join("store-kernel.lock");
     let file = File::options()
         .create(true)
         .truncate(false)

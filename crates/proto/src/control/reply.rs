@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::control::Transport;
+use crate::control::{PathB64, Transport};
 
 /// One packet about the request of the same `id`. A request ends with `ok` or `error`; `progress` may come before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +62,9 @@ pub struct Opened {
 /// `ok` of `put_file`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
+    /// Where it is now: the path asked for, or the name within it if that is a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_b64: Option<PathB64>,
     /// Bytes written.
     pub bytes: u64,
     /// What they went over.
