@@ -166,8 +166,7 @@ fn write_inodes(out: &mut impl io::Write, tree: &Tree, layout: &Layout) -> Resul
             .saturating_add(xattrs.len() as u64)
             .saturating_add(tail);
     }
-    let end = layout.bytes.next_multiple_of(BLOCK);
-    write_zeros(out, end.saturating_sub(at))?;
+    write_zeros(out, layout.bytes.saturating_sub(at))?;
     Ok(())
 }
 

@@ -305,7 +305,7 @@ impl<'a> Extents<'a> {
     }
 }
 
-/// Chunks grow with the file, so that no map is larger than a MiB (up to 16 TiB).
+/// Chunks grow with the file, so that no map is larger than 4 MiB (up to 64 TiB).
 fn chunk_bits(size: u64) -> u8 {
     let blocks = size.div_ceil(BLOCK);
     let bits = (0..=MAX_CHUNK_BITS).find(|bits| blocks.div_ceil(1 << bits) <= MAX_MAP);
@@ -324,6 +324,9 @@ const INLINE_FILE: usize = 2048;
 const INLINE_TOTAL: usize = 128 << 20;
 /// Shorter runs of zeros are stored, because a file in one piece is cheaper to read than a map.
 const MIN_HOLE: u64 = 64 << 10;
-const MAX_MAP: u64 = 1 << 18;
+const MAX_MAP: u64 = 1 << 20;
 const MAX_CHUNK_BITS: u8 = 14;
 const ZEROS: [u8; BLOCK_LEN] = [0; BLOCK_LEN];
+
+#[cfg(test)]
+mod tests;

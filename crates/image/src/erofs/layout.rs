@@ -45,7 +45,7 @@ pub(super) struct Layout {
     /// Inodes in the order of their offsets; every reachable one, once.
     pub(super) order: Vec<InodeId>,
     places: Vec<Option<Place>>,
-    /// Length of the metadata area in bytes.
+    /// Length of the metadata area in bytes, whole blocks.
     pub(super) bytes: u64,
     /// Block after the last late one: where the metadata area can begin.
     pub(super) end_block: u32,
@@ -84,6 +84,7 @@ impl Layout {
             }
             pending.extend(below.into_iter().rev());
         }
+        layout.bytes = layout.bytes.saturating_add(XATTR_PROBE).next_multiple_of(BLOCK);
         Ok(layout)
     }
 
@@ -138,6 +139,9 @@ impl Layout {
         (block, blocks, tail)
     }
 }
+
+/// `fsck.erofs` (1.5) reads the header of an inode's xattrs even where there are none, so it must not lie past the end.
+const XATTR_PROBE: u64 = 12;
 
 /// Length of an inode's content, and where it is if it is in the image already.
 fn content(inode: &Inode) -> (u64, Option<Stored>) {

@@ -29,7 +29,8 @@ fn prepared(image: &Path, images: &Path) -> Base {
     base.unwrap_or_else(|error| panic!("{}", chain(&error)))
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

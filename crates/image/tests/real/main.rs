@@ -5,4 +5,5 @@
 mod artifacts;
 mod base;
 mod guest;
+mod hostile;
 mod kernel;
