@@ -6,7 +6,9 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use bandsox_client::files::{EntryKind, Parents, Target, get_stream, get_tree, stat};
+use bandsox_client::files::{
+    EntryKind, GetError, Parents, ReceiveError, Target, get_stream, get_tree, stat,
+};
 use bandsox_client::local::{Destination, Landing};
 use bandsox_client::v1::V1;
 use bandsox_proto::ByteString;
@@ -90,7 +92,7 @@ impl Peer<'_> {
         let (done, transport) = self.over_channel(|channel| {
             let path = ByteString::from(remote);
             let got = get_tree(channel, path, &target, room, &mut |bytes| progress.advance(bytes));
-            Ok(got?)
+            got.map_err(no_room)
         })?;
         progress.end(done.bytes);
         let path = ByteString::from(remote);
@@ -174,4 +176,12 @@ fn finish(landing: &Landing, fetched: &Fetched) -> Result<(), Failure> {
     let access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     let times = Timestamps { last_access: access, last_modification: modified };
     Ok(rustix::fs::futimens(file, &times)?)
+}
+
+/// The only bound on the bytes of a directory is the room that there is for them.
+fn no_room(error: GetError) -> Failure {
+    if let GetError::Receive(ReceiveError::Limit { what: "bytes", limit }) = error {
+        return Failure::new(format!("no space left: {limit} bytes are free, and more arrived"));
+    }
+    error.into()
 }
