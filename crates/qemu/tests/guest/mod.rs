@@ -12,7 +12,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use bandsox_engine::GuestRam;
-use bandsox_image::kernel::{Force, Kernel, Source, install};
+use bandsox_image::kernel::{BOOT_ARGUMENTS, Force, Kernel, Source, install};
 use bandsox_qemu::vhost_user::{Front, FrontEvent};
 use bandsox_vsock::{ConnectError, Handle, Stream};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ impl Machine {
             .arg(&kernel.kernel)
             .arg("-initrd")
             .arg(&kernel.initramfs)
-            .args(["-append", "console=ttyS0 quiet panic=-1"])
+            .args(["-append", &format!("console=ttyS0 quiet panic=-1 {BOOT_ARGUMENTS}")])
             .arg("-serial")
             .arg(format!("file:{}", dir.path().join("console").display()))
             .args(["-device", "pcie-root-port,id=rp0,chassis=1", "-qmp", "stdio"])
