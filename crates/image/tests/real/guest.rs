@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bandsox_image::base::{Limits, prepare};
-use bandsox_image::kernel::{Force, Kernel, Source, install};
+use bandsox_image::kernel::{BOOT_ARGUMENTS, Force, Kernel, Source, install};
 use bandsox_image::overlay;
 use tempfile::TempDir;
 
@@ -53,7 +53,8 @@ impl Bench {
         qemu.args(["-nodefaults", "-no-user-config", "-nographic", "-no-reboot"])
             .args(["-machine", "pc-q35-7.2,sata=off,smbus=off", "-accel", "tcg,thread=multi"])
             .args(["-cpu", "max,-erms,-fsrm", "-m", "512", "-serial", "stdio"])
-            .args(["-append", "console=ttyS0 quiet panic=-1"])
+            .arg("-append")
+            .arg(format!("console=ttyS0 quiet panic=-1 {BOOT_ARGUMENTS}"))
             .arg("-kernel")
             .arg(&self.kernel.kernel)
             .arg("-initrd")
