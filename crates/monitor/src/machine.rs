@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use bandsox_engine::{Disk, GuestRam, GuestRamError, MachineSpec, SerialLink};
 use bandsox_image::base::{Base, ChangedError, Identity, PrepareError};
-use bandsox_image::kernel::{Kernel, LoadError};
+use bandsox_image::kernel::{BOOT_ARGUMENTS, Kernel, LoadError};
 use bandsox_image::overlay;
 use bandsox_proto::control::Transport;
 use bandsox_spec::SizeError;
@@ -125,7 +125,7 @@ fn command_line(metadata: &Metadata, base: &Base, vsock_port: Option<u32>) -> St
     let hostname = metadata.name().filter(|name| is_host_name(name));
     let hostname = hostname.unwrap_or(metadata.id().as_str());
     let mut line = format!(
-        "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on bandsox.transport={} \
+        "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on {BOOT_ARGUMENTS} bandsox.transport={} \
          bandsox.base_fs={} bandsox.hostname={hostname}",
         crate::agent::name(transport),
         base.format,
