@@ -23,7 +23,7 @@ pub(crate) struct Agent {
     /// Orders to the thread that takes the guest down; without one (in tests) they are refused.
     pub(crate) shutdown: Option<Sender<Order>>,
     /// Requests to listen on another vsock port.
-    pub(crate) ports: Option<Sender<crate::vsock::Move>>,
+    pub(crate) ports: Option<crate::vsock::Port>,
     connections: AtomicUsize,
 }
 
@@ -31,7 +31,7 @@ impl Agent {
     pub(crate) fn new(
         children: Children,
         shutdown: Option<Sender<Order>>,
-        ports: Option<Sender<crate::vsock::Move>>,
+        ports: Option<crate::vsock::Port>,
         v1_only: bool,
     ) -> Self {
         Self {

@@ -130,11 +130,7 @@ fn listen(agent: &Agent, connection: &Connection, port: u32) -> io::Result<()> {
     let Some(ports) = &agent.ports else {
         return connection.refuse(unsupported("this agent does not listen on vsock"));
     };
-    let (done, answer) = std::sync::mpsc::sync_channel(1);
-    if ports.send(crate::vsock::Move { port, done }).is_err() {
-        return connection.refuse(unsupported("this agent does not listen on vsock"));
-    }
-    match answer.recv().unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::BrokenPipe))) {
+    match ports.change(port) {
         Ok(()) => connection.send(&Reply::Listening(Listening { port })),
         Err(error) => {
             let message = format!("cannot listen on vsock port {port}: {error}");

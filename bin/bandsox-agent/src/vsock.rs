@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::time::Duration;
 
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with};
 
@@ -32,9 +33,39 @@ const BUFFER_SIZE: i32 = 0;
 const BUFFER_MAX_SIZE: i32 = 2;
 
 /// A wish to listen on another port, and where to answer.
-pub(crate) struct Move {
-    pub(crate) port: u32,
-    pub(crate) done: SyncSender<io::Result<()>>,
+struct Move {
+    port: u32,
+    done: SyncSender<io::Result<()>>,
+}
+
+/// Where connections' threads ask for another port.
+pub(crate) struct Port {
+    wishes: Sender<Move>,
+    bell: Arc<OwnedFd>,
+}
+
+/// Where the listening thread hears of it.
+pub(crate) struct Moves {
+    wanted: Receiver<Move>,
+    bell: Arc<OwnedFd>,
+}
+
+impl Port {
+    /// Both ends.
+    pub(crate) fn new() -> io::Result<(Self, Moves)> {
+        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let (wishes, wanted) = channel();
+        Ok((Self { wishes, bell: Arc::clone(&bell) }, Moves { wanted, bell }))
+    }
+
+    /// Has the agent listen on `port`, and on no other.
+    pub(crate) fn change(&self, port: u32) -> io::Result<()> {
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let (done, answer) = std::sync::mpsc::sync_channel(1);
+        self.wishes.send(Move { port, done }).map_err(|_| gone())?;
+        rustix::io::write(&self.bell, &1_u64.to_ne_bytes())?;
+        answer.recv().unwrap_or_else(|_| Err(gone()))
+    }
 }
 
 /// `struct sockaddr_vm`.
@@ -98,12 +129,22 @@ pub(crate) fn connect(port: u32) -> io::Result<File> {
 }
 
 /// Takes connections from `listener`, and moves to another port when told to, for ever.
-pub(crate) fn serve(agent: &Arc<Agent>, mut listener: OwnedFd, moves: &Receiver<Move>) {
+pub(crate) fn serve(agent: &Arc<Agent>, listener: OwnedFd, port: u32, moves: &Moves) {
+    let mut listening = (listener, port);
     loop {
-        // Woken now and then, since a move comes by another way than a connection.
-        if crate::channel::readable(std::os::fd::AsFd::as_fd(&listener), Duration::from_millis(200))
-        {
-            match acceptfrom_with(&listener, SocketFlags::CLOEXEC) {
+        let mut fds =
+            [PollFd::new(&listening.0, PollFlags::IN), PollFd::new(&moves.bell, PollFlags::IN)];
+        let ready = match poll(&mut fds, None) {
+            Ok(_) => fds.map(|fd| !fd.revents().is_empty()),
+            Err(_) => continue,
+        };
+        if ready[1] {
+            rustix::io::read(&moves.bell, &mut [0; 8]).ok();
+            for Move { port, done } in moves.wanted.try_iter() {
+                done.send(go_to(port, &mut listening)).ok();
+            }
+        } else if ready[0] {
+            match acceptfrom_with(&listening.0, SocketFlags::CLOEXEC) {
                 Ok((socket, _)) => server::spawn(agent, File::from(socket)),
                 Err(error) => {
                     say(&format!("cannot accept a connection: {}", chain(&io::Error::from(error))));
@@ -111,9 +152,12 @@ pub(crate) fn serve(agent: &Arc<Agent>, mut listener: OwnedFd, moves: &Receiver<
                 }
             }
         }
-        while let Ok(Move { port, done }) = moves.try_recv() {
-            let moved = listen(port).map(|socket| listener = socket);
-            done.send(moved).ok();
-        }
     }
+}
+
+fn go_to(port: u32, listening: &mut (OwnedFd, u32)) -> io::Result<()> {
+    if port != listening.1 {
+        *listening = (listen(port)?, port);
+    }
+    Ok(())
 }

@@ -207,6 +207,24 @@ fn everything_that_was_printed_before_the_exit_arrives() {
 }
 
 #[test]
+fn a_command_inherits_nothing_of_the_agents_own() {
+    let guest = Guest::start();
+    let mut client = guest.connect();
+    let mut other = guest.connect();
+    other.say(&Request::Exec(Exec { stdin: true, ..command(&["cat"]) }));
+    other.started();
+
+    // Whoever runs the tests may have left descriptors open for all of us.
+    let direct = std::process::Command::new("ls").arg("/proc/self/fd").output().expect("runs");
+    assert_eq!(client.run(command(&["ls", "/proc/self/fd"])).stdout, direct.stdout);
+    // Ignored, a broken pipe would be an error message instead of a quiet end.
+    let said = client.shell("yes | head -n 1; grep -E 'Sig(Blk|Ign)' /proc/self/status");
+    let text = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert_eq!(text, "y\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+    assert_eq!(said.stderr, b"");
+}
+
+#[test]
 fn a_terminal_is_one() {
     let guest = Guest::start();
     let mut client = guest.connect();

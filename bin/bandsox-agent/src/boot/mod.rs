@@ -113,7 +113,7 @@ fn boot() -> Result<Booted, Failure> {
 
     let signals = Signals::catch(&SIGNALS)?;
     let (orders, orders_taken) = channel();
-    let (ports, moves) = channel();
+    let (ports, moves) = vsock::Port::new()?;
     let agent = Arc::new(Agent::new(Children::default(), Some(orders), Some(ports), false));
     let port = if wanted.transport == Transport::Vsock {
         open_vsock(&agent, &modules, wanted.port, moves)
@@ -125,12 +125,7 @@ fn boot() -> Result<Booted, Failure> {
 }
 
 /// Listens, tells the host, and returns the port; 0 if there is no vsock here.
-fn open_vsock(
-    agent: &Arc<Agent>,
-    modules: &Modules,
-    port: u32,
-    moves: Receiver<vsock::Move>,
-) -> u32 {
+fn open_vsock(agent: &Arc<Agent>, modules: &Modules, port: u32, moves: vsock::Moves) -> u32 {
     let opened = modules.load(When::Vsock).map_err(Failure::from).and_then(|()| {
         let listener = vsock::listen(port)?;
         let control = vsock::connect(port)?;
@@ -145,7 +140,7 @@ fn open_vsock(
     };
     let shared = Arc::clone(agent);
     let serving = std::thread::Builder::new().name("vsock".to_owned()).stack_size(128 * 1024);
-    let served = serving.spawn(move || vsock::serve(&shared, listener, &moves));
+    let served = serving.spawn(move || vsock::serve(&shared, listener, port, &moves));
     let greeted =
         served.and_then(|_| control::greet(agent, stream, control::hello(&["vsock"], port)));
     match greeted {

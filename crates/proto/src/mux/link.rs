@@ -227,7 +227,7 @@ impl Driver {
         }
         let patience = self.next_tick.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(patience).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
-        match poll(&mut fds, Some(&timeout)) {
+        match poll(&mut fds, self.mux.needs_tick().then_some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error),
         }

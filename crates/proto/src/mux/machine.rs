@@ -121,9 +121,15 @@ impl Mux {
     pub fn tick(&mut self) {
         if !self.up {
             self.say_hello();
-        } else if self.streams.len() > 1 {
+        } else if self.needs_tick() {
             self.put(FrameKind::Window, CONTROL, &0_u32.to_le_bytes());
         }
+    }
+
+    /// Whether [`Mux::tick`] has anything to do: an idle link needs no clock.
+    #[must_use]
+    pub fn needs_tick(&self) -> bool {
+        !self.up || self.streams.len() > 1
     }
 
     /// Takes what came over the line.

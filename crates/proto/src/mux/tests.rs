@@ -54,6 +54,33 @@ fn a_side_that_starts_late_is_found_by_the_hello_said_again() {
 }
 
 #[test]
+fn an_idle_link_needs_no_clock() {
+    let (mut host, mut guest) = connected();
+    assert!(!host.needs_tick() && !guest.needs_tick());
+
+    host.open().expect("up");
+    settle(&mut host, &mut guest);
+
+    assert!(host.needs_tick() && guest.needs_tick());
+    assert!(Mux::new(Role::Host, 1).needs_tick());
+}
+
+#[test]
+fn the_loss_of_a_last_frame_is_noticed_by_the_clock() {
+    let (mut host, mut guest) = connected();
+    let id = host.open().expect("up");
+    settle(&mut host, &mut guest);
+    events(&mut guest);
+    host.send(id, b"lost");
+    host.sent(host.pending().len());
+
+    host.tick();
+    settle(&mut host, &mut guest);
+
+    assert_eq!(events(&mut guest), [Event::Down, Event::Up]);
+}
+
+#[test]
 fn an_old_hello_that_arrives_late_resets_nothing() {
     let (mut host, mut guest) = connected();
     let id = guest.open().expect("up");
