@@ -1,8 +1,8 @@
 //! Files v2: trees read from and written to a disk, safely, on both sides of a channel.
 //!
 //! The agent uses this as root inside the guest, the client as an ordinary user on the host; the stream between them is
-//! the same in both directions (`docs/formats/protocol-v2.md`). [`send`] reads a [`Source`] and writes entries;
-//! [`receive`] reads entries and puts them in place at a [`Target`].
+//! the same in both directions (`docs/formats/protocol-v2.md`). [`send()`] reads a [`Source`] and writes entries;
+//! [`receive()`] reads entries and puts them in place at a [`Target`].
 //!
 //! What arrives is hostile. Every name is one component opened beneath the directory that the stream itself opened,
 //! never through a symbolic link; every file is complete and verified under a temporary name before it takes its own.

@@ -1,6 +1,6 @@
 //! The guest kernel in the store: `kernel/{vmlinux,initramfs.cpio,manifest.json}`.
 //!
-//! [`install`] puts it there, from a Debian package, from the host's own `/boot`, or from two paths; [`Kernel::load`] finds
+//! [`install()`] puts it there, from a Debian package, from the host's own `/boot`, or from two paths; [`Kernel::load`] finds
 //! it again. Both are driven by the manifest, which is written last and names every file's digest, so that a half-done or
 //! damaged installation is seen and repaired.
 
@@ -56,7 +56,7 @@ pub enum Source {
     Installed,
 }
 
-/// Whether [`install`] trusts what it finds in place.
+/// Whether [`install()`] trusts what it finds in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Force {
     /// Files that match the manifest and the source are left alone.
@@ -65,7 +65,7 @@ pub enum Force {
     Yes,
 }
 
-/// What [`install`] did.
+/// What [`install()`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
     /// Whether anything on disk was written.
