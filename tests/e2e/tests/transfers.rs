@@ -251,9 +251,10 @@ fn a_quiet_transfer_prints_nothing_and_a_terminal_gets_progress() {
     let quiet = vm.upload(&local, "/var/tmp/a").arg("-q").output().ok();
     assert!(quiet.stdout.is_empty() && quiet.stderr.is_empty(), "{quiet}");
 
+    // Progress shows after a second; no serial line moves this much in one.
     let local = local.to_string_lossy();
-    let (status, screen) =
-        storage.in_terminal((24, 80), &["upload", &vm.id, &local, "/var/tmp/b"]).end();
+    let upload = ["upload", "--transport", "serial", &vm.id, &local, "/var/tmp/b"];
+    let (status, screen) = storage.in_terminal((24, 80), &upload).end();
     assert!(status.success() && screen.contains("/s"), "no rate in {screen:?}");
 }
 
