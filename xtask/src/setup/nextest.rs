@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{cargo, find};
 use crate::step::{run, step};
 
-/// Installs it from crates.io where it is missing.
+/// Installs it with cargo where it is missing.
 pub(crate) fn ensure() -> Result<()> {
     if find("cargo-nextest").is_some() {
         return Ok(());
