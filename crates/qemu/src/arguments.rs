@@ -99,7 +99,7 @@ fn machine(line: &mut CommandLine, wiring: &Wiring) {
             Accelerator::Kvm => "kvm",
         },
     );
-    line.option("-cpu", cpu::model(*accelerator));
+    line.option("-cpu", cpu::cpu_model(*accelerator));
     line.option("-smp", format!("cpus={vcpus},sockets=1,cores={vcpus},threads=1"));
     line.option("-m", format!("size={}k", ram_bytes >> 10));
     line.option(

@@ -56,7 +56,7 @@ const TCG: &[&str] = &[
 const KVM: &[&str] = &["svm=off", "ssse3=on", "sse4.1=on", "sse4.2=on", "popcnt=on", "enforce=on"];
 
 /// The value of `-cpu`.
-pub(crate) fn model(accelerator: Accelerator) -> String {
+pub fn cpu_model(accelerator: Accelerator) -> String {
     let features = match accelerator {
         Accelerator::Tcg => TCG,
         Accelerator::Kvm => KVM,

@@ -22,6 +22,7 @@ pub mod vhost_user;
 mod watch;
 
 pub use arguments::{Wiring, arguments};
+pub use cpu::cpu_model;
 pub use engine::QemuEngine;
 pub use install::{InstallError, QemuInstall};
 pub use start::{StartError, Starting, launch};

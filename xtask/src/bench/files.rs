@@ -36,7 +36,7 @@ const FROM_MEMORY: u32 = 6004;
 
 pub(super) fn run(_bed: &Bed, report: &mut Report) -> Result<()> {
     let storage = Storage::new();
-    let vm = storage.create_with("files", &["--mem", "1536"]);
+    let vm = storage.create_with("files", &["--mem", "2048"]);
     vm.start();
     large_files(&storage, &vm, report)?;
     protocols(&storage, &vm, report);

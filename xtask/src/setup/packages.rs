@@ -26,6 +26,9 @@ pub(crate) const RUN: &[Need] = &[
     need("cc", "gcc"),
 ];
 
+/// What benchmarks run besides, to make the twin of a VM.
+pub(crate) const BENCH: &[Need] = &[RUN[0], RUN[1], RUN[2], RUN[3], need("cpio", "cpio")];
+
 /// What tests run besides, to check our file formats by other people's programs.
 pub(crate) const TEST: &[Need] = &[
     need("fsck.erofs", "erofs-utils"),

@@ -8,7 +8,9 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 use bandsox_e2e::{Bed, connect, eventually, workspace_root};
+use bandsox_engine::Accelerator;
 use bandsox_image::kernel::{self, BOOT_ARGUMENTS, Force, Kernel, Source};
+use bandsox_qemu::cpu_model;
 
 use super::device::{self, Kind};
 use crate::step;
@@ -87,7 +89,7 @@ fn qemu(kernel: &Kernel, dir: &Path) -> Result<Child> {
     Command::new("qemu-system-x86_64")
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .args(["-machine", "pc-q35-7.2,sata=off,smbus=off,usb=off,memory-backend=ram"])
-        .args(["-accel", "tcg,thread=multi", "-cpu", "Nehalem-v1", "-m", "256M"])
+        .args(["-accel", "tcg,thread=multi", "-cpu", &cpu_model(Accelerator::Tcg), "-m", "256M"])
         .args(["-object", "memory-backend-memfd,id=ram,size=256M,share=on"])
         .args(["-kernel", &shown(&kernel.kernel), "-initrd", &shown(&kernel.initramfs)])
         .args(["-append", &format!("console=ttyS0 quiet panic=-1 {BOOT_ARGUMENTS}")])
