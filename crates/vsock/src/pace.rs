@@ -18,8 +18,9 @@ const LINGER: Duration = Duration::from_millis(8);
 const SHORTEST: Duration = Duration::from_micros(50);
 const LONGEST: Duration = Duration::from_millis(2);
 
-/// When a look finds nothing, the next one comes after this fraction of the usual time.
-const RETRY: u32 = 6;
+/// When a look finds nothing, those after it come at this fraction of the usual time: what they miss the guest by, it
+/// may stand idle.
+const RETRY: u32 = 8;
 
 /// The present pace.
 pub(crate) struct Pace {
@@ -29,7 +30,7 @@ pub(crate) struct Pace {
     cost: u64,
     /// Time to the next look after one that found something.
     usual: Duration,
-    /// Time to the next look.
+    /// Time to the next look after one that found nothing.
     next: Duration,
 }
 
@@ -56,9 +57,7 @@ impl Pace {
                 self.moved_at = None;
                 return None;
             }
-            let next = self.next;
-            self.next = (next + next / 2).min(LONGEST);
-            return Some(next);
+            return Some(self.next);
         }
         if let Some(before) = self.moved_at.replace(now) {
             let took = u64::try_from(now.duration_since(before).as_nanos()).unwrap_or(u64::MAX);
