@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bandsox_files::{
-    Limits, Owners, Parents, ReceiveOptions, SendError, SendOptions, Source, Target, fault,
-    receive, send,
+    Limits, Owners, Parents, ReceiveOptions, SendError, SendOptions, Source, Staging, Target,
+    fault, receive, send,
 };
 use bandsox_proto::v2::{
     Done, ErrorCode, Fault, FrameReader, Get, Put, Ready, Reply, Request, Transfer,
@@ -19,8 +19,13 @@ use crate::channel::{Connection, readable};
 const READ_AHEAD: usize = 128 * 1024;
 
 /// In the guest everything is kept: root sends to root.
-const RECEIVE: ReceiveOptions =
-    ReceiveOptions { tree: true, owners: Owners::Keep, mode_mask: 0o7777, limits: Limits::NONE };
+const RECEIVE: ReceiveOptions = ReceiveOptions {
+    tree: true,
+    owners: Owners::Keep,
+    mode_mask: 0o7777,
+    staging: Staging::Replacing,
+    limits: Limits::NONE,
+};
 
 /// Files from the client.
 pub(crate) fn put(mut connection: Connection, put: &Put) -> Option<Connection> {

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use bandsox_files::{
-    Limits, Owners, Parents, ReceiveOptions, SendOptions, Source, Target, receive, send,
+    Limits, Owners, Parents, ReceiveOptions, SendOptions, Source, Staging, Target, receive, send,
 };
 use bandsox_proto::ByteString;
 use bandsox_proto::v2::{
@@ -15,8 +15,13 @@ use bandsox_proto::v2::{
 
 use crate::guest::{Client, Guest};
 
-const RECEIVE: ReceiveOptions =
-    ReceiveOptions { tree: true, owners: Owners::Ignore, mode_mask: 0o777, limits: Limits::NONE };
+const RECEIVE: ReceiveOptions = ReceiveOptions {
+    tree: true,
+    owners: Owners::Ignore,
+    mode_mask: 0o777,
+    staging: Staging::Always,
+    limits: Limits::NONE,
+};
 
 fn put(path: ByteString, tree: bool) -> Put {
     Put { path, tree, name: None, parents: false }

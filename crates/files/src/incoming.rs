@@ -1,5 +1,6 @@
 //! A file that is not there yet.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
@@ -10,7 +11,7 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, U
 use rustix::io::Errno;
 
 use crate::target::Place;
-use crate::{Action, FileError, Owners, ReceiveError, Target};
+use crate::{Action, FileError, Owners, ReceiveError, Target, stat};
 
 /// What a file gets before it takes its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +44,10 @@ impl Metadata {
             let (uid, gid) = self.owners();
             rustix::fs::fchown(fd, uid, gid)?;
         }
-        // After the owner, since changing that clears set-user-id.
-        rustix::fs::fchmod(fd, Mode::from_raw_mode(self.mode))?;
+        // After the owner, since changing that clears set-user-id. Looking costs less than setting.
+        if stat::permissions(&rustix::fs::fstat(fd)?) != self.mode {
+            rustix::fs::fchmod(fd, Mode::from_raw_mode(self.mode))?;
+        }
         if let Some(times) = self.times() {
             rustix::fs::futimens(fd, &times)?;
         }
@@ -66,7 +69,16 @@ impl Metadata {
     }
 }
 
-/// A file under a temporary name beside its own. Dropped without [`Incoming::commit`], it leaves nothing.
+/// How a file begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// Under a temporary name.
+    Aside,
+    /// Under its own name, if nothing has that yet.
+    InPlace,
+}
+
+/// A file that is being written, mostly under a temporary name beside its own. Dropped without [`Incoming::commit`], it leaves nothing.
 #[derive(Debug)]
 pub struct Incoming<'a> {
     dir: BorrowedFd<'a>,
@@ -85,7 +97,8 @@ impl<'a> Incoming<'a> {
     pub fn create(target: &'a Target) -> Result<Self, ReceiveError> {
         match &target.place {
             Place::Name { dir, name, .. } => {
-                Ok(Self::create_in(dir.as_fd(), name, target.path().clone())?)
+                let path = target.path().clone();
+                Ok(Self::create_in(dir.as_fd(), name, path, Begin::Aside, 0o600)?)
             }
             Place::Dir(_) => Err(ReceiveError::Exists {
                 path: target.path().clone(),
@@ -95,18 +108,28 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// Begins a file called `name` in `dir`. `path` is for messages.
+    /// Begins a file called `name` in `dir`, with the permissions of `mode`. `path` is for messages.
     pub(crate) fn create_in(
         dir: BorrowedFd<'a>,
         name: &'a [u8],
         path: ByteString,
+        begin: Begin,
+        mode: u32,
     ) -> Result<Self, FileError> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let (temporary, fd) =
-            Temporary::make(dir, |name| rustix::fs::openat(dir, name, flags, mode))
-                .map_err(FileError::on(Action::Create, &path))?;
+        // Set-user-id comes last, when the file is whole.
+        let mode = Mode::from_raw_mode(mode & 0o777);
+        let open = |name: &[u8]| rustix::fs::openat(dir, name, flags, mode);
+        let made = match begin {
+            Begin::InPlace => Temporary::named(dir, name, open),
+            Begin::Aside => Err(Errno::EXIST),
+        };
+        let made = match made {
+            Err(Errno::EXIST) => Temporary::make(dir, |name| open(name.as_bytes())),
+            made => made,
+        };
+        let (temporary, fd) = made.map_err(FileError::on(Action::Create, &path))?;
         Ok(Self { dir, temporary, file: File::from(fd), name, path })
     }
 
@@ -145,11 +168,11 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// A name nobody else has, removed when dropped.
+/// A name that is not final yet, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Temporary<'a> {
     dir: BorrowedFd<'a>,
-    name: Option<String>,
+    name: Option<Cow<'a, [u8]>>,
 }
 
 impl<'a> Temporary<'a> {
@@ -163,21 +186,36 @@ impl<'a> Temporary<'a> {
             rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
             let name = format!(".bandsox-{:016x}.tmp", u64::from_le_bytes(random));
             match make(&name) {
-                Ok(made) => return Ok((Self { dir, name: Some(name) }, made)),
+                Ok(made) => {
+                    let name = Some(Cow::Owned(name.into_bytes()));
+                    return Ok((Self { dir, name }, made));
+                }
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
+    /// Makes something under its final name by `make`, which fails with `EEXIST` if the name is taken.
+    fn named<T>(
+        dir: BorrowedFd<'a>,
+        name: &'a [u8],
+        make: impl FnOnce(&[u8]) -> Result<T, Errno>,
+    ) -> Result<(Self, T), Errno> {
+        let made = make(name)?;
+        Ok((Self { dir, name: Some(Cow::Borrowed(name)) }, made))
+    }
+
     /// The name, while it has one.
-    pub(crate) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &[u8] {
         self.name.as_deref().unwrap_or_default()
     }
 
     /// Takes the final name, in place of whatever file or link had it.
     pub(crate) fn rename(mut self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-        rustix::fs::renameat(self.dir, self.name(), dir, name)?;
+        if self.name() != name {
+            rustix::fs::renameat(self.dir, self.name(), dir, name)?;
+        }
         self.name = None;
         Ok(())
     }
@@ -187,7 +225,7 @@ impl Drop for Temporary<'_> {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
             // It is ours alone; if it cannot be removed, nobody can do better.
-            rustix::fs::unlinkat(self.dir, name.as_str(), AtFlags::empty()).ok();
+            rustix::fs::unlinkat(self.dir, &**name, AtFlags::empty()).ok();
         }
     }
 }

@@ -22,7 +22,7 @@ mod tests;
 pub use error::{Action, FileError, ReceiveError, SendError};
 pub use fault::{error_code, fault};
 pub use incoming::{Incoming, Metadata};
-pub use receive::{Limits, ReceiveOptions, receive};
+pub use receive::{Limits, ReceiveOptions, Staging, receive};
 pub use segments::data_segments;
 pub use send::{SendOptions, send};
 pub use source::{OpenFile, Source};

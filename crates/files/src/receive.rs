@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use xxhash_rust::xxh64::Xxh64;
 
-use crate::incoming::Temporary;
+use crate::incoming::{Begin, Temporary};
 use crate::target::Place;
 use crate::{
     Action, BUFFER, FileError, Incoming, MAX_DEPTH, Metadata, Owners, ReceiveError, Target, Watch,
@@ -40,8 +40,21 @@ pub struct ReceiveOptions {
     /// Permission bits that are taken over: `0o7777` in the guest, `0o777` on a host, where a guest must not be able to
     /// make set-user-id programs.
     pub mode_mask: u32,
+    /// Which files are written under a temporary name.
+    pub staging: Staging,
     /// How much may come.
     pub limits: Limits,
+}
+
+/// Which files are written under a temporary name, to take their own when they are complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Staging {
+    /// All, so that even a receiver that is killed leaves no part of a file under its name.
+    Always,
+    /// All but those in directories that the transfer itself made. In these there is nothing to replace, and nobody but
+    /// their owner enters them before they are complete; a file that fails is removed. A temporary name and the change
+    /// of names cost a small file half as much again.
+    Replacing,
 }
 
 /// Reads entries until Done and puts them in place at `target`. Returns the receiver's own totals, to be said in its
@@ -96,6 +109,8 @@ struct Level {
     relative: Vec<u8>,
     /// Set once all that is in it has come, for that changes its times.
     metadata: Option<Metadata>,
+    /// How the files in it begin.
+    begin: Begin,
 }
 
 impl<R: Read> Receiver<'_, R> {
@@ -129,7 +144,7 @@ impl<R: Read> Receiver<'_, R> {
         self.close_levels(depth.ok_or_else(order)?.saturating_add(1))?;
         // Taken out, so that `self` is free for reading while the directory is borrowed.
         let level = self.levels.pop().ok_or_else(order)?;
-        let result = self.take_child(level.fd.as_fd(), name, entry, metadata, path);
+        let result = self.take_child(&level, name, entry, metadata, path);
         self.levels.push(level);
         if let Some(below) = result? {
             if self.levels.len() >= MAX_DEPTH {
@@ -172,15 +187,17 @@ impl<R: Read> Receiver<'_, R> {
             (Place::Dir(dir), EntryKind::Dir) => {
                 // The user's own directory keeps its mode, as `cp` has it.
                 let fd = dir.try_clone().map_err(FileError::on(Action::Open, &path))?;
-                self.levels.push(Level { fd, relative: Vec::new(), metadata: None });
+                let (relative, begin) = (Vec::new(), Begin::Aside);
+                self.levels.push(Level { fd, relative, metadata: None, begin });
                 Ok(())
             }
             (Place::Name { mode: Some(_), .. }, EntryKind::Dir) => {
                 Err(is(EntryKind::File, EntryKind::Dir))
             }
             (Place::Name { dir, name, .. }, EntryKind::Dir) => {
-                let fd = make_dir(dir.as_fd(), name, &path)?;
-                self.levels.push(Level { fd, relative: Vec::new(), metadata: Some(metadata) });
+                let made = make_dir(dir.as_fd(), name, &path)?;
+                let level = self.level(made, Vec::new(), metadata);
+                self.levels.push(level);
                 Ok(())
             }
             (_, _) => Err(ReceiveError::Order { path }),
@@ -189,28 +206,36 @@ impl<R: Read> Receiver<'_, R> {
 
     fn take_child(
         &mut self,
-        dir: BorrowedFd<'_>,
+        parent: &Level,
         name: &[u8],
         entry: &Entry,
         metadata: Metadata,
         path: ByteString,
     ) -> Result<Option<Level>, ReceiveError> {
+        let dir = parent.fd.as_fd();
         match (entry.kind, &entry.target) {
             (EntryKind::Dir, _) => {
-                let fd = make_dir(dir, name, &path)?;
-                let relative = entry.path.as_bytes().to_vec();
-                Ok(Some(Level { fd, relative, metadata: Some(metadata) }))
+                let made = make_dir(dir, name, &path)?;
+                Ok(Some(self.level(made, entry.path.as_bytes().to_vec(), metadata)))
             }
             (EntryKind::Symlink, Some(link)) => {
                 make_link(dir, name, link, metadata, &path)?;
                 Ok(None)
             }
             (_, _) => {
-                let incoming = Incoming::create_in(dir, name, path)?;
+                let begin = parent.begin;
+                let incoming = Incoming::create_in(dir, name, path, begin, metadata.mode)?;
                 self.take_data(incoming, entry, metadata)?;
                 Ok(None)
             }
         }
+    }
+
+    /// A directory that was just made, or found.
+    fn level(&self, (fd, is_new): (OwnedFd, bool), relative: Vec<u8>, metadata: Metadata) -> Level {
+        let in_place = is_new && self.options.staging == Staging::Replacing;
+        let begin = if in_place { Begin::InPlace } else { Begin::Aside };
+        Level { fd, relative, metadata: Some(metadata), begin }
     }
 
     fn take_data(
@@ -297,7 +322,7 @@ impl<R: Read> Receiver<'_, R> {
     fn close_levels(&mut self, keep: usize) -> Result<(), ReceiveError> {
         let mut result = Ok(());
         while self.levels.len() > keep {
-            let Some(Level { fd, relative, metadata }) = self.levels.pop() else { break };
+            let Some(Level { fd, relative, metadata, begin: _ }) = self.levels.pop() else { break };
             let Some(metadata) = metadata else { continue };
             let path = self.shown(&ByteString::from(relative));
             let set = metadata.set(fd.as_fd()).map_err(FileError::on(Action::SetMetadata, &path));
@@ -328,15 +353,20 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Makes a directory, or opens the one that is there. Until it is complete only its owner can enter a fresh one.
-fn make_dir(dir: BorrowedFd<'_>, name: &[u8], path: &ByteString) -> Result<OwnedFd, ReceiveError> {
-    match rustix::fs::mkdirat(dir, name, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => {}
+/// Makes a directory (true), or opens the one that is there. Until it is complete only its owner can enter a fresh one.
+fn make_dir(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    path: &ByteString,
+) -> Result<(OwnedFd, bool), ReceiveError> {
+    let is_new = match rustix::fs::mkdirat(dir, name, Mode::RWXU) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
         Err(error) => return Err(FileError::on(Action::Create, path)(error).into()),
-    }
+    };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(dir, name, flags, Mode::empty()) {
-        Ok(fd) => Ok(fd),
+        Ok(fd) => Ok((fd, is_new)),
         // A file is there, or a link, through which nothing is ever written.
         Err(Errno::NOTDIR | Errno::LOOP) => {
             let found = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok();

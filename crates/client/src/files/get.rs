@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::ops::ControlFlow;
 
-use bandsox_files::{Limits, Owners, ReceiveError, ReceiveOptions, Target, receive};
+use bandsox_files::{Limits, Owners, ReceiveError, ReceiveOptions, Staging, Target, receive};
 use bandsox_proto::ByteString;
 use bandsox_proto::v2::{Done, Get, Request, Transfer};
 
@@ -49,6 +49,7 @@ pub fn get_tree(
         tree: true,
         owners: Owners::Ignore,
         mode_mask: MODE_MASK,
+        staging: Staging::Always,
         limits: Limits { entries: MAX_ENTRIES, bytes: max_bytes },
     };
     let done = receive(&mut frames, target, options, &mut |moved| {

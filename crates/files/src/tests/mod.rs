@@ -4,6 +4,7 @@ mod failure;
 mod honest;
 mod hostile;
 mod place;
+mod staging;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -20,8 +21,13 @@ use tempfile::TempDir;
 use crate::*;
 
 const SEND: SendOptions = SendOptions { owners: Owners::Ignore };
-const RECEIVE: ReceiveOptions =
-    ReceiveOptions { tree: true, owners: Owners::Ignore, mode_mask: 0o7777, limits: Limits::NONE };
+const RECEIVE: ReceiveOptions = ReceiveOptions {
+    tree: true,
+    owners: Owners::Ignore,
+    mode_mask: 0o7777,
+    staging: Staging::Always,
+    limits: Limits::NONE,
+};
 
 fn temp() -> TempDir {
     tempfile::tempdir().expect("a directory")
