@@ -32,6 +32,7 @@ mod log;
 mod machine;
 mod process;
 mod report;
+mod run;
 mod server;
 mod spawn;
 mod state;

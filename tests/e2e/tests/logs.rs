@@ -23,6 +23,18 @@ fn the_console_is_logged_and_followed() {
 }
 
 #[test]
+fn each_boot_of_a_healthy_guest_leaves_a_line_in_its_log() {
+    let storage = Storage::new();
+    let vm = storage.started("healthy");
+    let boots = |vm: &bandsox_e2e::Vm<'_>| vm.logs().matches("listens on vsock port 9000").count();
+    eventually("the boot is logged", || (boots(&vm) == 1).then_some(()));
+
+    vm.run("restart", &[]).ok();
+
+    eventually("so is the next", || (boots(&vm) == 2).then_some(()));
+}
+
+#[test]
 fn a_guest_that_prints_without_end_fills_no_disk_and_stalls_nobody() {
     let storage = Storage::new();
     let vm = storage.started("flood");

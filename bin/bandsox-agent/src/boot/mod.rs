@@ -171,6 +171,17 @@ fn open_serial(
         if let Err(error) = modules.load(When::Late) {
             say(&chain(&error));
         }
+        say(&ready_line(port));
     })?;
     Ok(kept)
+}
+
+/// What the console says of a guest that is well, so that a log that is read later shows each boot.
+fn ready_line(port: u32) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    match port {
+        0 => format!("{version} on Linux {kernel} listens on the serial link"),
+        port => format!("{version} on Linux {kernel} listens on vsock port {port}"),
+    }
 }
