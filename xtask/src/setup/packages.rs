@@ -27,6 +27,7 @@ pub(crate) const RUN: &[Need] = &[
 ];
 
 /// What benchmarks run besides, to make the twin of a VM.
+#[cfg(feature = "bench")]
 pub(crate) const BENCH: &[Need] = &[RUN[0], RUN[1], RUN[2], RUN[3], need("cpio", "cpio")];
 
 /// What tests run besides, to check our file formats by other people's programs.
