@@ -13,7 +13,7 @@ use crate::incoming::Temporary;
 use crate::target::Place;
 use crate::{
     Action, BUFFER, FileError, Incoming, MAX_DEPTH, Metadata, Owners, ReceiveError, Target, Watch,
-    stat,
+    leftovers, stat,
 };
 
 /// What a receiver puts up with.
@@ -172,6 +172,7 @@ impl<R: Read> Receiver<'_, R> {
             (Place::Dir(dir), EntryKind::Dir) => {
                 // The user's own directory keeps its mode, as `cp` has it.
                 let fd = dir.try_clone().map_err(FileError::on(Action::Open, &path))?;
+                leftovers::sweep(fd.as_fd());
                 self.levels.push(Level { fd, relative: Vec::new(), metadata: None });
                 Ok(())
             }
@@ -179,6 +180,7 @@ impl<R: Read> Receiver<'_, R> {
                 Err(is(EntryKind::File, EntryKind::Dir))
             }
             (Place::Name { dir, name, .. }, EntryKind::Dir) => {
+                leftovers::sweep(dir.as_fd());
                 let fd = make_dir(dir.as_fd(), name, &path)?;
                 self.levels.push(Level { fd, relative: Vec::new(), metadata: Some(metadata) });
                 Ok(())
@@ -330,13 +332,21 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 
 /// Makes a directory, or opens the one that is there. Until it is complete only its owner can enter a fresh one.
 fn make_dir(dir: BorrowedFd<'_>, name: &[u8], path: &ByteString) -> Result<OwnedFd, ReceiveError> {
-    match rustix::fs::mkdirat(dir, name, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => {}
+    let is_fresh = match rustix::fs::mkdirat(dir, name, Mode::RWXU) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
         Err(error) => return Err(FileError::on(Action::Create, path)(error).into()),
-    }
+    };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(dir, name, flags, Mode::empty()) {
-        Ok(fd) => Ok(fd),
+        Ok(fd) => {
+            if is_fresh {
+                leftovers::occupy(fd.as_fd());
+            } else {
+                leftovers::sweep(fd.as_fd());
+            }
+            Ok(fd)
+        }
         // A file is there, or a link, through which nothing is ever written.
         Err(Errno::NOTDIR | Errno::LOOP) => {
             let found = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok();
