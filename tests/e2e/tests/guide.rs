@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use bandsox_e2e::{Run, Storage, Vm, eventually, naming};
+use bandsox_e2e::{Run, Storage, Vm, after_mounting, eventually, naming};
 
 const GREETING: &[u8] = b"Hello, world!\n";
 
@@ -226,14 +226,9 @@ fn fifty_starts_by_as_many_processes_never_share_a_cid_or_port() {
 
 /// `start`, in a mount namespace where this program stands in for QEMU.
 fn with_engine(engine: &Path, vm: &Vm<'_>) -> Run {
-    let mut run = Run::new("unshare").arg("--mount");
-    if !rustix::process::geteuid().is_root() {
-        run = run.arg("--map-current-user").arg("--keep-caps");
-    }
-    let script = "mount --bind \"$0\" /usr/bin/qemu-system-x86_64 && exec \"$@\"";
     let storage = vm.storage();
-    run.args(["sh", "-c", script])
-        .arg(engine)
+    after_mounting("mount --bind \"$ENGINE\" /usr/bin/qemu-system-x86_64")
+        .env("ENGINE", engine)
         .arg(storage.program())
         .arg("--storage")
         .arg(storage.root())
