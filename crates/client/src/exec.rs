@@ -5,6 +5,7 @@ mod conversation;
 mod drive;
 mod inbound;
 mod input;
+mod patience;
 mod sink;
 
 pub use attachment::{Attachment, Command, Ended, ExecError, Flow, LinkError, Streams};

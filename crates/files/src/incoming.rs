@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, U
 use rustix::io::Errno;
 
 use crate::target::Place;
-use crate::{Action, FileError, Owners, ReceiveError, Target, stat};
+use crate::{Action, FileError, Owners, ReceiveError, Target, leftovers, stat};
 
 /// What a file gets before it takes its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +97,7 @@ impl<'a> Incoming<'a> {
     pub fn create(target: &'a Target) -> Result<Self, ReceiveError> {
         match &target.place {
             Place::Name { dir, name, .. } => {
+                leftovers::occupy(dir.as_fd());
                 let path = target.path().clone();
                 Ok(Self::create_in(dir.as_fd(), name, path, Begin::Aside, 0o600)?)
             }
@@ -184,7 +185,7 @@ impl<'a> Temporary<'a> {
         loop {
             let mut random = [0_u8; 8];
             rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
-            let name = format!(".bandsox-{:016x}.tmp", u64::from_le_bytes(random));
+            let name = leftovers::name(u64::from_le_bytes(random));
             match make(&name) {
                 Ok(made) => {
                     let name = Some(Cow::Owned(name.into_bytes()));

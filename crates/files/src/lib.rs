@@ -10,6 +10,7 @@
 mod error;
 mod fault;
 mod incoming;
+mod leftovers;
 mod receive;
 mod segments;
 mod send;

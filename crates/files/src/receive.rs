@@ -13,7 +13,7 @@ use crate::incoming::{Begin, Temporary};
 use crate::target::Place;
 use crate::{
     Action, BUFFER, FileError, Incoming, MAX_DEPTH, Metadata, Owners, ReceiveError, Target, Watch,
-    stat,
+    leftovers, stat,
 };
 
 /// What a receiver puts up with.
@@ -187,6 +187,7 @@ impl<R: Read> Receiver<'_, R> {
             (Place::Dir(dir), EntryKind::Dir) => {
                 // The user's own directory keeps its mode, as `cp` has it.
                 let fd = dir.try_clone().map_err(FileError::on(Action::Open, &path))?;
+                leftovers::sweep(fd.as_fd());
                 let (relative, begin) = (Vec::new(), Begin::Aside);
                 self.levels.push(Level { fd, relative, metadata: None, begin });
                 Ok(())
@@ -195,6 +196,7 @@ impl<R: Read> Receiver<'_, R> {
                 Err(is(EntryKind::File, EntryKind::Dir))
             }
             (Place::Name { dir, name, .. }, EntryKind::Dir) => {
+                leftovers::sweep(dir.as_fd());
                 let made = make_dir(dir.as_fd(), name, &path)?;
                 let level = self.level(made, Vec::new(), metadata);
                 self.levels.push(level);
@@ -366,7 +368,14 @@ fn make_dir(
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(dir, name, flags, Mode::empty()) {
-        Ok(fd) => Ok((fd, is_new)),
+        Ok(fd) => {
+            if is_new {
+                leftovers::occupy(fd.as_fd());
+            } else {
+                leftovers::sweep(fd.as_fd());
+            }
+            Ok((fd, is_new))
+        }
         // A file is there, or a link, through which nothing is ever written.
         Err(Errno::NOTDIR | Errno::LOOP) => {
             let found = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok();

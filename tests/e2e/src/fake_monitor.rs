@@ -1,4 +1,4 @@
-//! A monitor without a VM: it hands out channels to whatever a test lets sit at their other end.
+//! A monitor without a VM, or before one: it hands out channels to whatever a test lets sit at their other end.
 //!
 //! It speaks the control socket's protocol as its document has it, and no more of it than a client needs to get a
 //! channel. What a real agent never sends can be sent that way.
@@ -30,6 +30,18 @@ type Agent = Arc<dyn Fn(UnixStream) + Send + Sync>;
 pub struct FakeMonitor;
 
 impl FakeMonitor {
+    /// Takes the place of the monitor of a VM that runs: clients get their channels from `agent`, who may bring them to
+    /// the VM's own agent by way of [`connect`](crate::connect).
+    ///
+    /// # Panics
+    ///
+    /// When the VM has no monitor.
+    pub fn take_over(vm: &Vm<'_>, agent: impl Fn(UnixStream) + Send + Sync + 'static) {
+        let dir = vm.sockets();
+        std::fs::rename(dir.join("control.sock"), dir.join("aside.sock")).expect("it runs");
+        Self::serve(vm, agent);
+    }
+
     /// Takes the place of the monitor of a VM that does not run.
     ///
     /// # Panics

@@ -12,6 +12,7 @@
 mod bed;
 mod deadline;
 mod fake_monitor;
+mod mounts;
 mod outcome;
 mod processes;
 mod storage;
@@ -22,6 +23,7 @@ mod vsock;
 pub use bed::{Bed, workspace_root};
 pub use deadline::{GENEROUS, eventually};
 pub use fake_monitor::FakeMonitor;
+pub use mounts::{after_mounting, on_small_disk};
 pub use outcome::{Outcome, Run, Started};
 pub use processes::{Process, descendants, naming};
 pub use storage::Storage;

@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::bed::{Bed, workspace_root};
+use crate::bed::{Bed, testbed_dir};
 use crate::outcome::Run;
 use crate::processes::{descendants, naming};
 use crate::terminal::Terminal;
@@ -240,7 +240,7 @@ fn initialised_once(program: &Path) -> &'static Path {
     MADE.get_or_init(|| {
         let build = fs::metadata(program).expect("the program is built");
         let name = format!("init-{}-{}-{}", build.ino(), build.mtime(), build.mtime_nsec());
-        let beds = workspace_root().join("target/testbed");
+        let beds = testbed_dir();
         let made = beds.join(name);
         fs::create_dir_all(&beds).expect("the target directory is writable");
         let lock =

@@ -24,6 +24,12 @@ impl<'a> Vm<'a> {
         Self { storage, id }
     }
 
+    /// Where it lives.
+    #[must_use]
+    pub fn storage(&self) -> &'a Storage {
+        self.storage
+    }
+
     /// `bandsox COMMAND VM ARGS`.
     #[must_use]
     pub fn run(&self, command: &str, args: &[&str]) -> Run {

@@ -66,6 +66,45 @@ fn a_client_killed_while_it_downloads_leaves_the_old_file() {
     assert!(fs::read(&local).expect("ours") == vec![b'n'; BIG]);
 }
 
+#[test]
+fn what_a_killed_download_of_a_directory_left_goes_with_the_next_one() {
+    let storage = Storage::new();
+    let vm = storage.started("tree");
+    vm.sh(&format!(
+        "mkdir -p /srv/tree/sub; head -c {BIG} /dev/zero | tr '\\0' n > /srv/tree/sub/big"
+    ));
+    let dir = storage.scratch("dir");
+    fs::create_dir(&dir).expect("ours");
+    let sub = dir.join("tree/sub");
+    let download = || vm.download("/srv/tree", &dir).spawn();
+
+    eventually("a download is killed in the middle", || {
+        let mut download = download();
+        eventually("it has begun or is over", || {
+            let begun = holds_bytes_below(download.pid(), &sub);
+            (begun || !download.is_running()).then_some(())
+        });
+        if download.is_running() {
+            download.signal(Signal::KILL);
+        }
+        drop(download.wait());
+        let left = hidden(&sub);
+        fs::remove_file(sub.join("big")).ok();
+        (left > 0).then_some(())
+    });
+    vm.sh("echo small > /srv/tree/sub/big");
+    drop(download().wait().ok());
+
+    assert_eq!(hidden(&sub), 0, "a half file is left");
+    assert_eq!(fs::read(sub.join("big")).expect("downloaded"), b"small\n");
+}
+
+/// How many files of temporary names there are.
+fn hidden(dir: &Path) -> usize {
+    let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter(|name| name.to_string_lossy().starts_with(".bandsox-")).count()
+}
+
 /// Whether a process has a file open in `dir`, under any name or none, that is neither empty nor the old one.
 fn holds_bytes_below(pid: u32, dir: &Path) -> bool {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();

@@ -1,38 +1,9 @@
 //! No space left, on either side.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use bandsox_e2e::{Bed, Run, Storage};
-
-/// A file system of so many MiB, unmounted when dropped. Mounting needs root.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: PathBuf, size_mib: u32) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            return None;
-        }
-        fs::create_dir_all(&at).expect("ours");
-        let options = format!("size={size_mib}m");
-        drop(
-            Run::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at).output().ok(),
-        );
-        Some(Self(at))
-    }
-
-    fn fill(&self) -> PathBuf {
-        let ballast = self.0.join("ballast");
-        drop(Run::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(of(&ballast)).output());
-        ballast
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(Run::new("umount").arg("--lazy").arg(&self.0).output());
-    }
-}
+use bandsox_e2e::{Bed, Run, Storage, on_small_disk};
 
 #[test]
 fn a_full_disk_in_the_guest_fails_the_upload_and_keeps_the_old_file() {
@@ -56,10 +27,14 @@ fn a_full_disk_in_the_guest_fails_the_upload_and_keeps_the_old_file() {
 
 #[test]
 fn a_full_disk_on_the_host_fails_the_download_and_keeps_the_old_file() {
+    let name = "full_disk::a_full_disk_on_the_host_fails_the_download_and_keeps_the_old_file";
+    on_small_disk(name, 4, download_to_a_full_disk);
+}
+
+fn download_to_a_full_disk(disk: &Path) {
     let storage = Storage::new();
     let vm = storage.started("big");
-    let Some(disk) = SmallDisk::mount(storage.scratch("disk"), 4) else { return };
-    let local = disk.0.join("file");
+    let local = disk.join("file");
     fs::write(&local, "old").expect("it fits");
     vm.sh("head -c 8000000 /dev/zero | tr '\\0' x > /var/tmp/big; mkdir /var/tmp/tree; cp /var/tmp/big /var/tmp/tree");
 
@@ -68,18 +43,22 @@ fn a_full_disk_on_the_host_fails_the_download_and_keeps_the_old_file() {
             vm.download("/var/tmp/big", &local).args(["--protocol", protocol]).output().refused("");
         assert!(refused.complaint().to_lowercase().contains("no space"), "{refused}");
         assert_eq!(fs::read_to_string(&local).expect("there"), "old");
-        assert_eq!(fs::read_dir(&disk.0).expect("there").count(), 1, "a half file was left");
+        assert_eq!(fs::read_dir(disk).expect("there").count(), 1, "a half file was left");
     }
-    let refused = vm.download("/var/tmp/tree", &disk.0.join("tree")).output().refused("");
+    let refused = vm.download("/var/tmp/tree", &disk.join("tree")).output().refused("");
     assert!(refused.complaint().to_lowercase().contains("no space"), "{refused}");
     assert_eq!(vm.sh("echo alive"), "alive");
 }
 
 #[test]
 fn a_full_storage_refuses_new_vms_and_keeps_those_it_has() {
+    let name = "full_disk::a_full_storage_refuses_new_vms_and_keeps_those_it_has";
+    on_small_disk(name, 200, create_on_a_full_disk);
+}
+
+fn create_on_a_full_disk(disk: &Path) {
     let storage = Storage::new();
-    let Some(disk) = SmallDisk::mount(storage.scratch("disk"), 200) else { return };
-    let root = disk.0.join("storage");
+    let root = disk.join("storage");
     Run::new("cp").arg("-a").arg(storage.root()).arg(&root).output().ok();
     let bandsox =
         |args: &[&str]| Run::new(storage.program()).arg("--storage").arg(&root).args(args);
@@ -88,7 +67,8 @@ fn a_full_storage_refuses_new_vms_and_keeps_those_it_has() {
     create("first").ok();
     bandsox(&["start", "first"]).ok();
 
-    let ballast = disk.fill();
+    let ballast = disk.join("ballast");
+    drop(Run::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(of(&ballast)).output());
     let refused = create("second").output().refused("");
     assert!(refused.complaint().to_lowercase().contains("no space"), "{refused}");
     let listed = bandsox(&["-o", "json", "list"]).output().ok().json();

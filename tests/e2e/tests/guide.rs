@@ -1,8 +1,11 @@
 //! The migration guide, sentence by sentence.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
-use bandsox_e2e::{Storage, Vm, eventually};
+use bandsox_e2e::{Run, Storage, Vm, after_mounting, eventually, naming};
 
 const GREETING: &[u8] = b"Hello, world!\n";
 
@@ -99,26 +102,79 @@ fn the_first_cid_too_many_is_refused_and_leaks_nothing() {
     let vm = storage.create("one-too-many");
     // As if 252 VMs ran: their metadata names the leases, and somebody holds their locks.
     let template = vm.metadata();
-    let locks: Vec<_> = (3..=254_u32).map(|cid| live_vm(&storage, &template, cid)).collect();
+    let lease = |cid: u32| serde_json::json!({ "enabled": true, "cid": cid, "port": 9000 + cid });
+    let locks: Vec<_> =
+        (3..=254_u32).map(|cid| live_vm(&storage, &template, cid, lease(cid))).collect();
 
-    vm.run("start", &[]).output().refused("No available CIDs");
+    refused_without_a_leak(&vm, "No available CIDs");
 
-    assert_ne!(vm.status(), "running");
-    assert!(vm.metadata()["vsock_config"]["cid"].is_null());
     drop(locks);
     vm.start();
     assert_eq!(vm.metadata()["vsock_config"]["cid"], 3, "those of the dead are taken back");
 }
 
-/// Metadata of a running VM with this CID, and its lock, which is held until the value is dropped.
-fn live_vm(storage: &Storage, template: &serde_json::Value, cid: u32) -> fs::File {
-    let id = format!("{cid:012x}");
+#[test]
+fn the_first_port_too_many_is_refused_and_leaks_no_cid() {
+    let storage = Storage::new();
+    let vm = storage.create("one-too-many");
+    // Ports run out before CIDs only if somebody else has written the metadata: all ports are named, 250 with a CID.
+    let template = vm.metadata();
+    let lease = |n: u32| {
+        let cid = (n < 250).then_some(3 + n);
+        serde_json::json!({ "enabled": true, "cid": cid, "port": 9000 + n })
+    };
+    // A lock is a descriptor here.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).expect("allowed");
+    let mut locks: Vec<_> = (0..1000).map(|n| live_vm(&storage, &template, n, lease(n))).collect();
+
+    refused_without_a_leak(&vm, "No available ports");
+
+    let one = locks.pop().expect("a thousand");
+    drop(one);
+    vm.start();
+    let got = vm.metadata()["vsock_config"].clone();
+    assert_eq!((&got["cid"], &got["port"]), (&253.into(), &9999.into()), "the free ones");
+    vm.run("stop", &["--timeout", "0"]).ok();
+    drop(locks);
+    vm.start();
+    let got = vm.metadata()["vsock_config"].clone();
+    assert_eq!((&got["cid"], &got["port"]), (&3.into(), &9000.into()), "the lowest");
+}
+
+/// `start` says exactly this, and the VM has nothing afterwards.
+fn refused_without_a_leak(vm: &Vm<'_>, message: &str) {
+    let refused = vm.run("start", &[]).output().refused(message);
+    let line = refused.complaint().lines().find(|line| line.contains(message)).map(str::to_owned);
+    let line = line.expect("just looked for");
+    assert!(line.ends_with(message), "more than {message:?} was said: {line:?}");
+    assert!(refused.stdout.is_empty(), "{refused}");
+    assert_eq!(vm.status(), "stopped");
+    let reason = vm.inspect()["status_reason"].clone();
+    assert_eq!(reason, serde_json::json!({ "kind": "start_failed", "detail": message }));
+    let config = vm.metadata()["vsock_config"].clone();
+    assert!(config["cid"].is_null() && config["port"].is_null(), "{config}");
+    for allocator in ["cid_allocator.json", "port_allocator.json"] {
+        let leases = vm.storage().json(allocator)["leases"].clone();
+        assert!(leases[&vm.id].is_null(), "{allocator} has {leases}");
+    }
+    assert_eq!(naming(Path::new(&vm.id)), Vec::new(), "processes are left");
+}
+
+/// Metadata of a running VM with this lease, and its lock, which is held until the value is dropped.
+fn live_vm(
+    storage: &Storage,
+    template: &serde_json::Value,
+    number: u32,
+    vsock_config: serde_json::Value,
+) -> fs::File {
+    let id = format!("{number:012x}");
     let mut metadata = template.clone();
     metadata["id"] = id.clone().into();
-    metadata["name"] = format!("vm-{cid}").into();
+    metadata["name"] = format!("vm-{number}").into();
     metadata["status"] = "running".into();
-    metadata["vsock_config"] =
-        serde_json::json!({ "enabled": true, "cid": cid, "port": 9000 + cid });
+    metadata["vsock_config"] = vsock_config;
     let path = storage.root().join(format!("metadata/{id}.json"));
     fs::write(path, metadata.to_string()).expect("written");
     fs::create_dir_all(storage.root().join("locks")).expect("made");
@@ -126,6 +182,57 @@ fn live_vm(storage: &Storage, template: &serde_json::Value, cid: u32) -> fs::Fil
     rustix::fs::fcntl_lock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .expect("free");
     lock
+}
+
+#[test]
+fn fifty_starts_by_as_many_processes_never_share_a_cid_or_port() {
+    const VMS: usize = 50;
+    let storage = Storage::new();
+    let vms: Vec<_> = (0..VMS).map(|n| storage.create(&format!("vm-{n}"))).collect();
+    // An engine that never says a word: each monitor has its lease and waits.
+    let engine = storage.file("engine", b"#!/bin/sh\nexec sleep 100000\n");
+    fs::set_permissions(&engine, fs::Permissions::from_mode(0o755)).expect("ours");
+    let starts: Vec<_> = vms.iter().map(|vm| with_engine(&engine, vm).spawn()).collect();
+
+    let lease = |vm: &Vm<'_>| {
+        let config = vm.metadata()["vsock_config"].clone();
+        Some((config["cid"].as_u64()?, config["port"].as_u64()?))
+    };
+    let (cids, ports): (BTreeSet<_>, BTreeSet<_>) = eventually("all have a lease", || {
+        let leases: Vec<_> = vms.iter().filter_map(lease).collect();
+        // Whoever reads the files in between resets them.
+        fs::write(storage.root().join("cid_allocator.json"), "{\"next_cid\": 3}\n").expect("ours");
+        fs::write(
+            storage.root().join("port_allocator.json"),
+            "{\"next_port\": 9000, \"used_ports\": []}\n",
+        )
+        .expect("ours");
+        (leases.len() == VMS).then(|| leases.into_iter().unzip())
+    });
+
+    assert_eq!(cids, (3..53).collect());
+    assert_eq!(ports, (9000..9050).collect());
+    for monitor in vms.iter().map(Vm::monitor) {
+        let family = bandsox_e2e::descendants(monitor.pid);
+        monitor.kill();
+        family.iter().for_each(bandsox_e2e::Process::kill);
+    }
+    for start in starts {
+        assert!(!start.wait().status.success(), "its monitor was killed");
+    }
+    assert_eq!(vms[VMS - 1].status(), "crashed");
+    assert_eq!(storage.json("port_allocator.json")["used_ports"], serde_json::json!([]));
+}
+
+/// `start`, in a mount namespace where this program stands in for QEMU.
+fn with_engine(engine: &Path, vm: &Vm<'_>) -> Run {
+    let storage = vm.storage();
+    after_mounting("mount --bind \"$ENGINE\" /usr/bin/qemu-system-x86_64")
+        .env("ENGINE", engine)
+        .arg(storage.program())
+        .arg("--storage")
+        .arg(storage.root())
+        .args(["start", "--no-jail", &vm.id])
 }
 
 #[test]
@@ -220,7 +327,7 @@ impl KernelWithoutVsock {
     fn unpack(storage: &Storage) -> Self {
         let dir = storage.scratch("kernel");
         let deb = &bandsox_e2e::Bed::get().kernel_deb;
-        bandsox_e2e::Run::new("dpkg-deb").arg("-x").arg(deb).arg(&dir).ok();
+        Run::new("dpkg-deb").arg("-x").arg(deb).arg(&dir).ok();
         let only = |below: &str| {
             let mut entries = fs::read_dir(dir.join(below)).expect("the package has it").flatten();
             entries.next().expect("one kernel").path()

@@ -16,6 +16,7 @@ mod ordinary_user;
 mod permissions;
 mod program;
 mod protocol_v1;
+mod reconnect;
 mod soak;
 mod sockets;
 mod transfers;

@@ -49,6 +49,32 @@ fn a_directory_goes_over_the_serial_link_too() {
 }
 
 #[test]
+fn a_file_of_two_names_arrives_as_two_files_either_way() {
+    let storage = Storage::new();
+    let vm = storage.started("hard-links");
+    let tree = storage.scratch("tree");
+    fs::create_dir_all(tree.join("sub")).expect("ours");
+    fs::write(tree.join("one"), "same").expect("ours");
+    fs::hard_link(tree.join("one"), tree.join("sub/two")).expect("ours");
+
+    vm.upload(&tree, "/srv/up").ok();
+    assert_eq!(vm.sh("cat /srv/up/one /srv/up/sub/two"), "samesame");
+    assert_eq!(vm.sh("stat -c %h /srv/up/one /srv/up/sub/two"), "1\n1");
+    vm.sh("echo -n changed > /srv/up/one");
+    assert_eq!(vm.sh("cat /srv/up/sub/two"), "same", "they are one file");
+
+    vm.sh(
+        "mkdir -p /srv/down/sub; echo -n same > /srv/down/one; ln /srv/down/one /srv/down/sub/two",
+    );
+    let back = storage.scratch("back");
+    vm.download("/srv/down", &back).ok();
+    for name in ["one", "sub/two"] {
+        assert_eq!(fs::read(back.join(name)).expect("downloaded"), b"same");
+        assert_eq!(fs::metadata(back.join(name)).expect("downloaded").nlink(), 1, "{name}");
+    }
+}
+
+#[test]
 fn a_directory_lands_inside_one_that_is_there_and_merges_with_its_namesake() {
     let storage = Storage::new();
     let vm = storage.started("merge");

@@ -9,11 +9,9 @@ use rustix::io::Errno;
 
 use super::attachment::{Attachment, Command, Ended, ExecError, Flow, LinkError, Streams};
 use super::conversation::{Conversation, Event, Misbehaved};
+use super::patience::{Patience, RECONNECT_FOR};
 use super::sink::{Sinks, Written};
 use crate::channel::Channel;
-
-/// How long a lost connection may stay lost.
-const RECONNECT_FOR: Duration = Duration::from_secs(60);
 
 /// Pause between two attempts to connect again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
@@ -46,7 +44,7 @@ pub fn run(
         connected: false,
         ended: None,
         closed: None,
-        progress: Instant::now(),
+        patience: Patience::default(),
     };
     if streams.stdin.is_none() {
         drive.conversation.end_input();
@@ -66,8 +64,7 @@ struct Drive<'a> {
     ended: Option<Ended>,
     /// When the command is killed, once its output has lost its reader.
     closed: Option<Instant>,
-    /// When something last arrived that had not arrived before.
-    progress: Instant,
+    patience: Patience,
 }
 
 /// Why a connection is of no more use.
@@ -95,6 +92,7 @@ impl Drive<'_> {
         loop {
             let channel = self.connect()?;
             self.connected = true;
+            let made = Instant::now();
             channel.socket().set_nonblocking(true).map_err(local("use the channel"))?;
             self.conversation.connected()?;
             match self.converse(&channel) {
@@ -103,7 +101,7 @@ impl Drive<'_> {
                 Err(Stop::Lost(error)) => {
                     tracing::debug!(%error, "channel lost");
                     self.attachment.lost();
-                    if self.progress.elapsed() > RECONNECT_FOR {
+                    if !self.patience.lasts(made, Instant::now()) {
                         let session = self.conversation.session();
                         return Err(ExecError::Lost { session, source: error.into() });
                     }
@@ -320,7 +318,7 @@ impl Drive<'_> {
                 }
             }
             Event::Output(stream, data) => {
-                self.progress = Instant::now();
+                self.patience.renew();
                 self.undelivered = self.undelivered.saturating_add(data.len());
                 self.sinks.push(stream, data);
             }

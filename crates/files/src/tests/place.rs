@@ -84,3 +84,48 @@ fn a_missing_source_says_so() {
         "cannot open /nonexistent/file: No such file or directory (os error 2)"
     );
 }
+
+#[test]
+fn what_a_killed_transfer_left_goes_with_the_next_one_into_the_same_directories() {
+    let outer = temp();
+    let to = outer.path().join("to");
+    fs::create_dir_all(to.join("old")).expect("makes");
+    fs::create_dir_all(to.join("elsewhere")).expect("makes");
+    let leftover = ".bandsox-0123456789abcdef.tmp";
+    for at in [outer.path(), &to, &to.join("old"), &to.join("elsewhere")] {
+        fs::write(at.join(leftover), b"half").expect("writes");
+    }
+    let tree = [dir(b""), dir(b"old"), file(b"old/f", b"f"), dir(b"fresh"), file(b"fresh/f", b"f")];
+    let wire: Vec<_> = tree.into_iter().map(|e| (e.clone(), data_of(&e))).collect();
+
+    received(&forged(&wire), &to, RECEIVE).expect("receives");
+
+    assert_eq!(names(&to), [&b"elsewhere"[..], b"fresh", b"old"]);
+    assert_eq!(names(&to.join("old")), [b"f"]);
+    assert_eq!(names(&to.join("elsewhere")), [leftover.as_bytes()], "the transfer was not here");
+    // A fresh directory beside one: whoever repeats a killed transfer finds the leftover here.
+    fs::write(outer.path().join(leftover), b"half").expect("writes");
+    received(&forged(&[(dir(b""), b"")]), &outer.path().join("new"), RECEIVE).expect("receives");
+    assert_eq!(names(outer.path()), [&b"new"[..], b"to"]);
+}
+
+#[test]
+fn a_transfer_spares_what_another_one_is_writing_beside_it() {
+    let outer = temp();
+    let to = outer.path().join("to");
+    fs::create_dir(&to).expect("makes");
+    let target = Target::resolve(&to.join("single"), None, Parents::Require).expect("resolves");
+    let incoming = Incoming::create(&target).expect("creates");
+    incoming.write_at(b"data", 0).expect("writes");
+
+    received(&forged(&[(dir(b""), b""), (file(b"f", b"f"), b"f")]), &to, RECEIVE)
+        .expect("receives");
+
+    let metadata = Metadata { mode: 0o644, mtime_ns: None, uid: None, gid: None };
+    incoming.commit(metadata).expect("still there");
+    assert_eq!(names(&to), [&b"f"[..], b"single"]);
+}
+
+fn data_of(entry: &Entry) -> &'static [u8] {
+    if entry.kind == EntryKind::File { b"f" } else { b"" }
+}

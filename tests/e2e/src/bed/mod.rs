@@ -48,7 +48,7 @@ impl Bed {
     ///
     /// When a tool is missing or fails; the message names it.
     pub fn prepare(say: &dyn Fn(&str)) -> Result<Self> {
-        let dir = target_dir().join("testbed");
+        let dir = testbed_dir();
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let lock = File::create(dir.join("lock"))?;
         flock(&lock, FlockOperation::LockExclusive)?;
@@ -81,6 +81,11 @@ pub fn workspace_root() -> &'static Path {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         here.ancestors().nth(2).expect("this crate is two levels below the root").to_owned()
     })
+}
+
+/// Where the pieces are made.
+pub(crate) fn testbed_dir() -> PathBuf {
+    target_dir().join("testbed")
 }
 
 fn target_dir() -> PathBuf {

@@ -6,13 +6,13 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use super::{target_dir, tool, workspace_root};
+use super::{testbed_dir, tool, workspace_root};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 pub(super) fn build(say: &dyn Fn(&str)) -> Result<PathBuf> {
     // A directory of its own: a test that builds it must not wait for the cargo that runs the tests.
-    let target = target_dir().join("testbed/build");
+    let target = testbed_dir().join("build");
     let built = target.join(TARGET).join("release/vsock-peer");
     if built.is_file() && env::var_os("NEXTEST").is_some() {
         return Ok(built);
