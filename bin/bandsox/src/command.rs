@@ -5,6 +5,7 @@ pub(crate) mod cleanup;
 pub(crate) mod completion;
 pub(crate) mod cp;
 pub(crate) mod create;
+pub(crate) mod df;
 pub(crate) mod doctor;
 pub(crate) mod download;
 pub(crate) mod exec;
@@ -58,6 +59,7 @@ pub(crate) fn run(ui: &Ui, cli: Cli) -> Result<ExitCode, Failure> {
         Command::Upload(args) => upload::run(ui, &existing()?, &args).map(done),
         Command::Download(args) => download::run(ui, &existing()?, &args).map(done),
         Command::Cp(args) => cp::run(ui, &existing()?, &args).map(done),
+        Command::Df(args) => df::run(ui, &existing()?, &args).map(done),
         Command::Doctor(args) => doctor::run(ui, global.storage.as_deref(), &args),
         Command::Cleanup(args) => cleanup::run(ui, &existing()?, &args).map(done),
         Command::Completion(args) => completion::run(&args).map(done),

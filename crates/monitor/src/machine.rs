@@ -122,7 +122,9 @@ fn command_line(metadata: &Metadata, base: &Base, vsock_port: Option<u32>) -> St
         Some(_) => Transport::Vsock,
         None => Transport::Serial,
     };
-    let hostname = metadata.name().filter(|name| is_host_name(name));
+    let of_image = metadata.image_config().hostname;
+    let names = [metadata.name(), of_image.as_deref()].into_iter().flatten();
+    let hostname = names.into_iter().find(|name| is_host_name(name));
     let hostname = hostname.unwrap_or(metadata.id().as_str());
     let mut line = format!(
         "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on {BOOT_ARGUMENTS} bandsox.transport={} \

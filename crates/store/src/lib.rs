@@ -39,6 +39,7 @@ mod remove;
 mod resolve;
 mod run;
 mod store;
+mod usage;
 mod vm_lock;
 
 pub use cleanup::{CleanupError, CleanupReport, Failed, Kept, Mode, Reclaimed, What, Why};
@@ -55,4 +56,5 @@ pub use paths::Paths;
 pub use remove::{RemoveError, Removed};
 pub use resolve::{Candidate, ResolveError};
 pub use store::{Create, NameError, OpenError, ReadError, RenameError, Store, UpdateError};
+pub use usage::{BasesInUse, Usage, Used};
 pub use vm_lock::{AdoptError, LockError, VmLock};

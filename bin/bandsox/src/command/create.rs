@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bandsox_image::{base, overlay};
-use bandsox_spec::{DiskSizeMib, EngineChoice, EnvVar, MemMib, Vcpus, VmId, VmName};
+use bandsox_spec::{DiskSizeMib, EngineChoice, EnvVar, ImageConfig, MemMib, Vcpus, VmId, VmName};
 use bandsox_store::{NewVm, Store};
 
 use crate::failure::{Explain as _, Failure};
@@ -59,16 +59,17 @@ pub(crate) struct VmConfig {
 /// Creates the VM and prints its id.
 pub(crate) fn run(ui: &Ui, store: &Store, args: CreateArgs) -> Result<(), Failure> {
     let CreateArgs { image, config } = args;
-    let id = create(ui, store, &image, config)?;
+    let id = create(ui, store, &image, config, |_| Ok(()))?;
     if ui.is_json() { ui.json(&serde_json::json!({ "id": id })) } else { ui.line(&id) }
 }
 
-/// Creates a VM. Whatever fails, nothing stays behind.
+/// Creates a VM, unless `fits` refuses what the image says about its program. Whatever fails, nothing stays behind.
 pub(super) fn create(
     ui: &Ui,
     store: &Store,
     image: &str,
     config: VmConfig,
+    fits: impl FnOnce(&ImageConfig) -> Result<(), Failure>,
 ) -> Result<VmId, Failure> {
     let VmConfig { name, vcpu, mem, disk_size, env, engine } = config;
     if engine == EngineChoice::Kvm {
@@ -81,6 +82,8 @@ pub(super) fn create(
     let base = base::prepare(&path, &store.paths().images(), &base::Limits::default())
         .context(&cannot)
         .hint("IMAGE is a path to an .ext4 file, a .tar archive or a directory")?;
+    let image_config = ImageConfig::default();
+    fits(&image_config)?;
     if base.dirty_journal {
         ui.warn(format!(
             "{image} was not unmounted cleanly: its last changes may be missing in the VM"
@@ -98,6 +101,7 @@ pub(super) fn create(
         disk_size_mib: disk_size,
         env_vars: env,
         engine,
+        image_config,
     });
     Ok(metadata.context(&cannot)?.id().clone())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bandsox_client::exec::{Begin, Exec, SessionId};
 use bandsox_proto::ByteString;
 use bandsox_spec::{EnvVar, VmId};
-use bandsox_store::Store;
+use bandsox_store::{Metadata, Store};
 
 use crate::failure::Failure;
 use crate::output::Ui;
@@ -110,19 +110,25 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// What the agent is asked to run.
+    /// What the agent is asked to run: what the image says about its programs, then the VM, then the user.
     pub(super) fn request(&self, store: &Store, id: &VmId, session: SessionId) -> Exec {
         let ExecOptions { interactive, tty, workdir, user, timeout } = self.options;
-        let of_vm = store.read(id).map(|metadata| metadata.env_vars()).unwrap_or_default();
+        let metadata = store.read(id).ok();
+        let of_vm = metadata.as_ref().map(Metadata::env_vars).unwrap_or_default();
+        let image = metadata.as_ref().map(Metadata::image_config).unwrap_or_default();
+        let of_image = image.variables();
         let term = std::env::var("TERM").ok().filter(|_| *tty).map(|term| format!("TERM={term}"));
         let spelled = |variable: &EnvVar| format!("{}={}", variable.key(), variable.value());
-        let variables = of_vm.iter().chain(self.env).map(spelled);
+        let variables = of_image.iter().chain(&of_vm).chain(self.env).map(spelled);
         Exec {
             session,
             argv: self.command.iter().map(|word| ByteString::from(word.as_os_str())).collect(),
             env: term.into_iter().chain(variables).map(ByteString::from).collect(),
-            cwd: workdir.as_deref().map(ByteString::from),
-            user: user.clone(),
+            cwd: match (workdir, &image.working_dir) {
+                (Some(given), _) => Some(ByteString::from(given.as_os_str())),
+                (None, of_image) => of_image.as_deref().map(ByteString::from),
+            },
+            user: user.clone().or(image.user),
             tty: tty.then(session::window_size),
             stdin: *interactive,
             timeout_ms: timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),

@@ -18,6 +18,8 @@ use crate::storage::Vm;
 
 /// Create a VM, start it and run a command in it
 ///
+/// Without CMD it is the image's own command that runs.
+///
 /// With --rm the VM is removed afterwards, also if the run is interrupted; without it the VM goes
 /// on running.
 #[derive(clap::Args, Debug)]
@@ -44,18 +46,30 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     options: ExecOptions,
 
-    /// Command and its arguments
-    #[arg(trailing_var_arg = true, value_name = "CMD", required = true)]
+    /// Program to run instead of the image's entrypoint; "" for none
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<String>,
+
+    /// Command and its arguments, instead of the image's own
+    #[arg(trailing_var_arg = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 
 /// Creates, starts, runs and, if wanted, removes.
 pub(crate) fn run(ui: &Ui, store: &Store, args: RunArgs) -> Result<ExitCode, Failure> {
-    let RunArgs { image, rm, config, mode, options, command } = args;
-    let id = create::create(ui, store, &image, config)?;
+    let RunArgs { image, rm, config, mode, options, entrypoint, command } = args;
+    let mut words = Vec::new();
+    let id = create::create(ui, store, &image, config, |of_image| {
+        words = of_image.command(entrypoint.as_deref(), &command);
+        if words.is_empty() {
+            let failure = Failure::new(format!("{image} says nothing of what to run"));
+            return Err(failure.hint(format!("give a command: bandsox run {image} -- CMD")));
+        }
+        Ok(())
+    })?;
     // From here on there is something to clean up: no signal ends the process before that is done.
     let mut signals = Signals::catch()?;
-    let job = Job { command: &command, env: &[], options: &options };
+    let job = Job { command: &words, env: &[], options: &options };
     let outcome = start_and_run(Vm { ui, store, id: &id }, mode, &job, &mut signals);
     if !rm {
         return outcome.map_err(|failure| {

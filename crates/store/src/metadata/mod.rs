@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use bandsox_spec::{
-    DiskSizeMib, EngineChoice, EnvVar, MemMib, Phase, SizeError, StopReason, Vcpus, VmId, VmName,
+    DiskSizeMib, EngineChoice, EnvVar, ImageConfig, MemMib, Phase, SizeError, StopReason, Vcpus,
+    VmId, VmName,
 };
 use serde_json::{Map, Value};
 
@@ -253,6 +254,14 @@ impl Metadata {
         vars.iter()
             .filter_map(|(key, value)| EnvVar::new(key, &check::env_value(value)?).ok())
             .collect()
+    }
+
+    /// What the image says about its program; nothing in the files of older versions, or if what is there is none.
+    #[must_use]
+    pub fn image_config(&self) -> ImageConfig {
+        let recorded = self.object.get("image_config").cloned();
+        let parsed = recorded.and_then(|value| serde_json::from_value::<ImageConfig>(value).ok());
+        parsed.and_then(|config| config.checked().ok()).unwrap_or_default()
     }
 
     /// Which engine was asked for.

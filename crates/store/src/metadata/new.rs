@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use bandsox_spec::{DiskSizeMib, EngineChoice, EnvVar, MemMib, Phase, Vcpus, VmId, VmName};
+use bandsox_spec::{
+    DiskSizeMib, EngineChoice, EnvVar, ImageConfig, MemMib, Phase, Vcpus, VmId, VmName,
+};
 use serde_json::{Map, Value, json};
 
 use super::{Metadata, PathNotText, text_of, time};
@@ -29,6 +31,8 @@ pub struct NewVm {
     pub env_vars: Vec<EnvVar>,
     /// Which engine.
     pub engine: EngineChoice,
+    /// What the image says about its program.
+    pub image_config: ImageConfig,
 }
 
 impl NewVm {
@@ -61,6 +65,7 @@ impl NewVm {
             ("overlay_path", json!(text_of(overlay)?)),
             ("base_identity", self.base_identity),
             ("status_reason", Value::Null),
+            ("image_config", json!(self.image_config)),
         ];
         let object = entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         Ok(Metadata { id: id.clone(), object })

@@ -14,3 +14,4 @@ mod older_versions;
 mod removal;
 mod resolution;
 mod scene;
+mod usage;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use bandsox_spec::{DiskSizeMib, EngineChoice, MemMib, Vcpus, VmId};
+use bandsox_spec::{DiskSizeMib, EngineChoice, ImageConfig, MemMib, Vcpus, VmId};
 use bandsox_store::{
     Create, DamagedEntry, Entry, Lease, LiveState, Metadata, NewVm, ProcessIdentity, Store, VmLock,
 };
@@ -127,6 +127,7 @@ pub(crate) fn new_vm(name: Option<&str>) -> NewVm {
         disk_size_mib: DiskSizeMib::default(),
         env_vars: vec!["TOKEN=secret".parse().expect("a valid variable")],
         engine: EngineChoice::Auto,
+        image_config: ImageConfig::default(),
     }
 }
 

@@ -1,0 +1,130 @@
+//! What takes how much room below the storage directory.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use bandsox_spec::VmId;
+use serde::Serialize;
+
+use crate::file::{self, FileError};
+use crate::remove::{allocated_bytes, owner_of};
+use crate::store::{ReadError, Store};
+
+/// What one file, or one directory with all that is in it, takes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Used {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it takes on the disk, in bytes; holes take nothing.
+    pub bytes: u64,
+    /// As long as it looks, in bytes.
+    pub apparent_bytes: u64,
+    /// The VMs that it belongs to, or that are made from it.
+    pub vms: Vec<VmId>,
+}
+
+/// What takes room, by kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Read-only base images in the storage directory. Images elsewhere are their owners' business.
+    pub bases: Vec<Used>,
+    /// Writable disks of VMs.
+    pub disks: Vec<Used>,
+    /// Empty disks that new ones are copied from.
+    pub templates: Vec<Used>,
+    /// Logs of VMs.
+    pub logs: Vec<Used>,
+    /// Kernel and initramfs.
+    pub kernel: Vec<Used>,
+}
+
+/// Which base images VMs are made from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BasesInUse {
+    /// Each VM with every path that its metadata name.
+    pub vms: Vec<(VmId, Vec<PathBuf>)>,
+    /// Metadata that cannot be read: they may name any image.
+    pub damaged: Vec<PathBuf>,
+}
+
+impl BasesInUse {
+    /// The VMs that name `path`.
+    #[must_use]
+    pub fn users_of(&self, path: &Path) -> Vec<VmId> {
+        let same = |named: &PathBuf| named == path || named.file_name() == path.file_name();
+        let users = self.vms.iter().filter(|(_, paths)| paths.iter().any(same));
+        users.map(|(id, _)| id.clone()).collect()
+    }
+}
+
+impl Store {
+    /// Which base images VMs are made from, as far as metadata can be read.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] if the metadata cannot be listed.
+    pub fn bases_in_use(&self) -> Result<BasesInUse, FileError> {
+        let mut in_use = BasesInUse::default();
+        for stem in self.metadata_stems()? {
+            let Ok(id) = stem.parse::<VmId>() else {
+                in_use.damaged.push(self.paths().metadata_dir().join(format!("{stem}.json")));
+                continue;
+            };
+            match self.read(&id) {
+                Ok(metadata) => in_use.vms.push((id, metadata.referenced_paths())),
+                Err(ReadError::Damaged { path, .. }) => in_use.damaged.push(path),
+                Err(ReadError::NotFound { .. }) => {}
+            }
+        }
+        Ok(in_use)
+    }
+
+    /// What takes how much room.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] if a directory cannot be listed.
+    pub fn usage(&self) -> Result<Usage, FileError> {
+        let paths = self.paths();
+        let in_use = self.bases_in_use()?;
+        let known: BTreeSet<VmId> = in_use.vms.iter().map(|(id, _)| id.clone()).collect();
+        let mut usage = Usage::default();
+        for path in listed(&paths.images())? {
+            if path.extension().is_some_and(|extension| extension == "erofs") {
+                let vms = in_use.users_of(&path);
+                usage.bases.push(used(path, vms));
+            }
+        }
+        for path in listed(&paths.disks())? {
+            match path.file_name().and_then(owner_of) {
+                Some(id) => usage.disks.push(used(path, vec![id])),
+                None => usage.templates.push(used(path, Vec::new())),
+            }
+        }
+        for path in listed(&paths.logs())? {
+            let owner = path.file_name().and_then(owner_of).filter(|id| known.contains(id));
+            usage.logs.push(used(path, owner.into_iter().collect()));
+        }
+        for path in listed(&paths.kernel())? {
+            usage.kernel.push(used(path, Vec::new()));
+        }
+        Ok(usage)
+    }
+}
+
+/// What is in a directory, but for hidden files, by name.
+fn listed(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut names = file::names_in(directory)?;
+    names.retain(|name| !name.to_string_lossy().starts_with('.'));
+    names.sort();
+    Ok(names.into_iter().map(|name| directory.join(name)).collect())
+}
+
+fn used(path: PathBuf, vms: Vec<VmId>) -> Used {
+    let bytes = allocated_bytes(&path);
+    let apparent_bytes = match path.symlink_metadata() {
+        Ok(about) if about.is_file() => about.len(),
+        Ok(_) | Err(_) => bytes,
+    };
+    Used { path, bytes, apparent_bytes, vms }
+}

@@ -1,0 +1,44 @@
+//! What takes how much room, and who needs which image.
+
+use std::fs;
+
+use crate::scene::{Scene, new_vm};
+
+#[test]
+fn a_base_is_listed_once_with_all_vms_that_need_it() {
+    let scene = Scene::new();
+    let images = scene.store.paths().images();
+    fs::create_dir_all(&images).expect("made");
+    let (shared, idle) = (images.join("aa.erofs"), images.join("bb.erofs"));
+    for path in [&shared, &idle] {
+        fs::write(path, vec![1; 10_000]).expect("written");
+    }
+    fs::write(images.join(".tmp-x"), "under way").expect("written");
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let vm = bandsox_store::NewVm { rootfs_path: shared.clone(), ..new_vm(None) };
+        ids.push(scene.store.create(vm).expect("created").id().clone());
+    }
+
+    let mut usage = scene.store.usage().expect("listed");
+
+    usage.bases[0].vms.sort();
+    ids.sort();
+    assert_eq!(usage.bases.len(), 2);
+    assert_eq!((&usage.bases[0].path, &usage.bases[0].vms), (&shared, &ids));
+    assert!(usage.bases[0].bytes >= 10_000);
+    assert_eq!((&usage.bases[1].path, usage.bases[1].vms.len()), (&idle, 0));
+}
+
+#[test]
+fn damaged_metadata_are_named_as_they_may_need_any_image() {
+    let scene = Scene::new();
+    let id = scene.vm();
+    let path = scene.store.paths().metadata(&id);
+    fs::write(&path, "{").expect("written");
+
+    let in_use = scene.store.bases_in_use().expect("listed");
+
+    assert_eq!(in_use.damaged, [path]);
+    assert!(in_use.vms.is_empty());
+}
