@@ -17,7 +17,7 @@ fn a_new_vm_is_written_down_with_every_known_key_in_the_known_order() {
     let metadata = scene.store.create(new_vm(Some("web"))).expect("a new VM");
 
     let keys: Vec<&String> = metadata.as_object().keys().collect();
-    let ours = ["engine", "overlay_path", "base_identity", "status_reason"];
+    let ours = ["engine", "overlay_path", "base_identity", "status_reason", "image_config"];
     let known = [
         "id",
         "name",
