@@ -19,5 +19,6 @@ mod protocol_v1;
 mod reconnect;
 mod soak;
 mod sockets;
+mod space;
 mod transfers;
 mod trees;
