@@ -17,7 +17,7 @@ const LIMITS: Limits = Limits {
     entries: 100,
     file_bytes: 8 << 20,
     source_bytes: 1 << 20,
-    image_bytes: 4 << 20,
+    image_bytes: 64 << 10,
     metadata_bytes: 64 << 10,
 };
 

@@ -13,6 +13,7 @@ pub mod archive;
 pub mod frames;
 pub mod kernel;
 pub mod lines;
+pub mod metadata;
 pub mod mux;
 pub mod receive;
 mod replay;
@@ -44,4 +45,4 @@ macro_rules! targets {
     };
 }
 
-targets!(archive, frames, kernel, lines, mux, receive, store, vsock);
+targets!(archive, frames, kernel, lines, metadata, mux, receive, store, vsock);
