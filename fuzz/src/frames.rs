@@ -7,8 +7,8 @@ use std::path::{Component, Path};
 use bandsox_proto::ByteString;
 use bandsox_proto::v2::{
     Attach, Done, Entry, EntryKind, ErrorCode, Exec, Exit, Fault, Frame, FrameReader, Get, Hello,
-    Listen, Output, Put, Ready, Reply, Request, Segment, SessionId, Shutdown, ShutdownMode,
-    Stdin, StreamName, Transfer, WindowSize, parse_frame, preamble,
+    Listen, Output, Put, Ready, Reply, Request, Segment, SessionId, Shutdown, ShutdownMode, Stdin,
+    StreamName, Transfer, WindowSize, parse_frame, preamble,
 };
 
 /// First byte: what follows. 0: frames; 1: a kind and one message's payload; 2: a preamble.
@@ -122,7 +122,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         Request::Get(Get { path: text("/a"), tree: true, wait_go: true }),
         Request::Shutdown(Shutdown { mode: ShutdownMode::Reboot, grace_ms: 5 }),
         Request::Listen(Listen { port: 9000 }),
-        Request::Entry(entry()),
+        Request::Entry(entry("a/b")),
+        Request::Entry(entry("a/../../b")),
+        Request::Entry(entry("/a//b/.")),
         Request::Done(Done { files: 1, skipped_names: vec![text("s")], ..Done::default() }),
     ];
     let fault = Fault { code: ErrorCode::NotFound, message: "no".to_owned(), errno: Some(2) };
@@ -151,9 +153,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
     alone.chain([stream, preamble]).collect()
 }
 
-fn entry() -> Entry {
+fn entry(path: &str) -> Entry {
     Entry {
-        path: ByteString::from("a/b"),
+        path: ByteString::from(path),
         kind: EntryKind::File,
         mode: 0o644,
         uid: Some(1),

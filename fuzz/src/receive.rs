@@ -6,9 +6,7 @@ use std::os::unix::fs::symlink;
 
 use bandsox_files::{Limits, Owners, Parents, ReceiveOptions, Target, receive};
 use bandsox_proto::ByteString;
-use bandsox_proto::v2::{
-    Done, Entry, EntryKind, FrameReader, Segment, Status, Trailer, Transfer,
-};
+use bandsox_proto::v2::{Done, Entry, EntryKind, FrameReader, Segment, Status, Trailer, Transfer};
 use xxhash_rust::xxh64::xxh64;
 
 use crate::scratch::{Scratch, walk};

@@ -86,7 +86,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let cids = r#"{"next_cid":4,"leases":{"theirs":3},"k":1.5}"#;
     let ports = r#"{"next_port":9001,"used_ports":[9000],"leases":{"theirs":9000},"k":[null]}"#;
     let record = r#"{"use":"run","pid":1,"start":2,"boot_id":"b","cid":5,"port":9005}"#;
-    let theirs = r#"{"id":"theirs","status":"running","vsock_config":{"enabled":true,"cid":4,"port":9001}}"#;
+    let theirs =
+        r#"{"id":"theirs","status":"running","vsock_config":{"enabled":true,"cid":4,"port":9001}}"#;
     vec![
         storage([cids, ports, record], theirs),
         storage(["", "{}", ""], "{\"id\": oops, \"cid\": 3"),

@@ -197,7 +197,8 @@ mod tests {
 
     #[test]
     fn what_libfuzzer_says_is_understood() {
-        let said = "#1 INITED cov: 3 ft: 4\n#99 DONE   cov: 12 ft: 34 corp: 5/6b lim: 7 exec/s: 8\n";
+        let said =
+            "#1 INITED cov: 3 ft: 4\n#99 DONE   cov: 12 ft: 34 corp: 5/6b lim: 7 exec/s: 8\n";
         assert_eq!(summary(said), Some("cov: 12 ft: 34 corp: 5/6b lim: 7 exec/s: 8"));
 
         let said = "x\nartifact_prefix='/f/'; Test unit written to /f/crash-1\nBase64: eA==\n";

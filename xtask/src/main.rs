@@ -24,8 +24,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str =
-    "usage: cargo xtask demo | test | check | fuzz [TARGET] [--seconds N] | soak | bench [GROUP] [-o json]";
+const USAGE: &str = "usage: cargo xtask demo | test | check | fuzz [TARGET] [--seconds N] | soak | bench [GROUP] [-o json]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();

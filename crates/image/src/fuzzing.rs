@@ -33,4 +33,3 @@ pub fn image_of_tar(tar: &[u8], image: File, limits: &Limits) -> Result<u64, Ima
 }
 
 pub use crate::kernel::fuzzing::{boot_image, module, unpack_deb};
-

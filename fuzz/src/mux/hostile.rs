@@ -109,7 +109,8 @@ impl Scene {
                 Event::Down => self.streams.clear(),
                 Event::Opened(id) => assert_eq!(self.streams.insert(id, 0), None),
                 Event::Data(id, data) => {
-                    let waiting = self.streams.get_mut(&id).expect("data on a stream that is there");
+                    let waiting =
+                        self.streams.get_mut(&id).expect("data on a stream that is there");
                     *waiting += data.len();
                     assert!(*waiting <= INITIAL_WINDOW as usize);
                 }
@@ -134,5 +135,10 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     let we_open: &[u8] = &[4, 2, 2, 1, 0, 5, 1, 2, b'h', b'i', 2, 4, 1, 4, 9, 9, 0, 0, 6, 1];
     let bulk: &[u8] = &[3, 0, 0, 16, 3, 0, 0, 16, 8, 0, 3, 0, 0, 16];
     let ends: &[u8] = &[2, 6, 1, 0, 11, 200, 2, 3, 0, 1, b'x', 10, 0, 3, 0xb5, 0x5a, 3];
-    vec![[&[0], up, peer_opens, we_open, bulk, ends].concat(), [&[1], up, bulk, ends].concat()]
+    let flood = [3, 0, 0, 16].repeat(20);
+    vec![
+        [&[0], up, flood.as_slice()].concat(),
+        [&[0], up, peer_opens, we_open, bulk, ends].concat(),
+        [&[1], up, bulk, ends].concat(),
+    ]
 }

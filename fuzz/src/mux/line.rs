@@ -188,5 +188,9 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     let lost: &[u8] = &[3, 0, 2, b'x', b'y', 0x85, 5, 0x80, 4, 0x84];
     let garbled: &[u8] = &[3, 0, 2, b'x', b'y', 0x81, 0, 0x86, 3, 1, 0x80];
     let invented: &[u8] = &[0x87, 4, 0xb5, 0x5a, 3, 9, 0x80, 2, 0x80];
-    vec![[up, talk].concat(), [up, talk, lost, up].concat(), [up, garbled, up, talk, invented].concat()]
+    vec![
+        [up, talk].concat(),
+        [up, talk, lost, up].concat(),
+        [up, garbled, up, talk, invented].concat(),
+    ]
 }

@@ -70,10 +70,7 @@ impl Guest {
     }
 
     pub(crate) fn attachment(&self, driver: Driver, at: Option<Positions>) -> Attachment {
-        let at = at.filter(|_| driver == Driver::Resumed).unwrap_or(Positions {
-            rx: 0,
-            tx: 0,
-        });
+        let at = at.filter(|_| driver == Driver::Resumed).unwrap_or(Positions { rx: 0, tx: 0 });
         Attachment {
             guest_cid: 3,
             memory: Arc::clone(&self.memory),
