@@ -98,7 +98,12 @@ fn entry(script: &mut Script<'_>, wire: &mut Vec<u8>) -> Option<()> {
     let segments = if len > 0 { vec![Segment { offset, len }] } else { Vec::new() };
     let target = match kind {
         EntryKind::Symlink => Some(self::path(script)?),
-        _ => None,
+        EntryKind::File
+        | EntryKind::Dir
+        | EntryKind::Fifo
+        | EntryKind::Socket
+        | EntryKind::CharDevice
+        | EntryKind::BlockDevice => None,
     };
     let entry = Entry {
         path,

@@ -39,7 +39,7 @@ fn storage(script: &mut Script<'_>) -> Option<()> {
     let process = ProcessIdentity::current().expect("/proc is mounted");
     store.begin_run(&ours, &process).expect("our metadata are good");
     let lease = store.lease(&ours).expect("two VMs cannot have all numbers");
-    assert!(CIDS.contains(&lease.cid) && PORTS.contains(&u32::from(lease.port)));
+    assert!(CIDS.contains(&lease.cid) && PORTS.contains(&lease.port));
     assert_eq!(store.lease(&ours).expect("asked again"), lease);
     if let Ok(other) = store.lease(&theirs) {
         assert!(other.cid != lease.cid && other.port != lease.port);

@@ -11,20 +11,31 @@ const EPOCH: u32 = 7;
 /// One end, and what it may have told its user so far.
 struct Scene {
     mux: Mux,
-    /// Bytes that came on each stream that is there and were not consumed.
-    streams: BTreeMap<StreamId, usize>,
+    /// The streams that are there.
+    streams: BTreeMap<StreamId, Stream>,
     /// Number of the peer's next frame.
     seq: u8,
-    steps: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Stream {
+    /// Bytes that came and were not consumed.
+    waiting: usize,
+    we_finished: bool,
+    peer_finished: bool,
+}
+
+impl Stream {
+    fn is_over(self) -> bool {
+        self.we_finished && self.peer_finished
+    }
 }
 
 pub(super) fn run(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let Some(role) = script.choose([Role::Host, Role::Guest]) else { return };
-    let mut scene =
-        Scene { mux: Mux::new(role, EPOCH), streams: BTreeMap::new(), seq: 0, steps: 0 };
+    let mut scene = Scene { mux: Mux::new(role, EPOCH), streams: BTreeMap::new(), seq: 0 };
     while scene.step(&mut script).is_some() {
-        scene.steps += 1;
         scene.look();
     }
 }
@@ -46,7 +57,7 @@ impl Scene {
             }
             4 => {
                 if let Some(id) = self.mux.open() {
-                    assert_eq!(self.streams.insert(id, 0), None);
+                    assert_eq!(self.streams.insert(id, Stream::default()), None);
                 }
             }
             5 => {
@@ -54,7 +65,11 @@ impl Scene {
                 let credit = self.mux.credit(id);
                 assert!(self.mux.send(id, data) <= credit.min(data.len()));
             }
-            6 => self.mux.finish(self.stream(script)?),
+            6 => {
+                let id = self.stream(script)?;
+                self.mux.finish(id);
+                self.end(id, |stream| stream.we_finished = true);
+            }
             7 => {
                 let id = self.stream(script)?;
                 self.mux.reset(id);
@@ -62,8 +77,8 @@ impl Scene {
             }
             8 => {
                 let id = self.stream(script)?;
-                if let Some(waiting) = self.streams.get_mut(&id) {
-                    self.mux.consumed(id, std::mem::take(waiting));
+                if let Some(stream) = self.streams.get_mut(&id) {
+                    self.mux.consumed(id, std::mem::take(&mut stream.waiting));
                 }
             }
             9 => self.mux.accept(self.stream(script)?),
@@ -101,27 +116,42 @@ impl Scene {
         Some(script.byte()?.into())
     }
 
+    fn begin(&mut self, id: StreamId) {
+        assert_eq!(self.streams.insert(id, Stream::default()), None);
+    }
+
+    /// One side sends no more; a stream that both have finished leaves without an event.
+    fn end(&mut self, id: StreamId, finish: impl FnOnce(&mut Stream)) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            finish(stream);
+            if stream.is_over() {
+                self.streams.remove(&id);
+            }
+        }
+    }
+
     /// What the user is told makes sense, and the peer makes us hold no more than its windows.
     fn look(&mut self) {
         while let Some(event) = self.mux.next_event() {
             match event {
-                Event::Up => assert_eq!(self.streams.insert(CONTROL, 0), None),
+                Event::Up => self.begin(CONTROL),
                 Event::Down => self.streams.clear(),
-                Event::Opened(id) => assert_eq!(self.streams.insert(id, 0), None),
+                Event::Opened(id) => self.begin(id),
                 Event::Data(id, data) => {
-                    let waiting =
-                        self.streams.get_mut(&id).expect("data on a stream that is there");
-                    *waiting += data.len();
-                    assert!(*waiting <= INITIAL_WINDOW as usize);
+                    let stream = self.streams.get_mut(&id).expect("data on a stream that is there");
+                    stream.waiting += data.len();
+                    assert!(stream.waiting <= INITIAL_WINDOW as usize);
                 }
                 Event::Reset(id) => assert!(self.streams.remove(&id).is_some()),
-                Event::Accepted(id) | Event::Fin(id) => assert!(self.streams.contains_key(&id)),
+                Event::Accepted(id) => assert!(self.streams.contains_key(&id)),
+                Event::Fin(id) => {
+                    assert!(self.streams.contains_key(&id));
+                    self.end(id, |stream| stream.peer_finished = true);
+                }
             }
         }
-        assert!(self.streams.is_empty() == !self.mux.is_up() || self.mux.is_up());
-        // A stream that both have finished leaves without an event.
-        self.streams.retain(|id, waiting| *waiting > 0 || self.mux.credit(*id) > 0 || *id < 256);
-        assert!(self.streams.len() <= MAX_STREAMS + self.steps);
+        assert!(self.mux.is_up() || self.streams.is_empty());
+        assert!(self.streams.len() <= MAX_STREAMS);
         // Answers: at most a few frames for each frame that came.
         assert!(self.mux.pending().len() <= 64 * 1024, "{} bytes", self.mux.pending().len());
         self.mux.sent(usize::MAX);
