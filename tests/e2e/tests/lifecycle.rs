@@ -50,21 +50,27 @@ fn how_a_guest_ended_shows_in_list_and_inspect() {
     let storage = Storage::new();
     let vm = storage.create("ends");
 
-    for (command, status, reason) in [
-        ("poweroff -f", "stopped", "power"),
-        ("reboot -f", "stopped", "reboot"),
-        ("echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger", "crashed", "panic"),
+    for (command, status, end) in [
+        ("poweroff -f", "stopped", "stopped: powered_off"),
+        ("reboot -f", "stopped", "stopped: rebooted"),
+        (
+            "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger",
+            "crashed",
+            "crashed: panicked",
+        ),
     ] {
         vm.start();
         // The connection dies with the guest: how the command ends does not matter.
         drop(vm.exec(&["sh", "-c", command]).output());
         vm.becomes(status);
-        let inspected = vm.inspect()["status_reason"].to_string().to_lowercase();
-        assert!(inspected.contains(reason), "after {command}: {inspected}");
-        assert!(vm.metadata()["vsock_config"]["cid"].is_null(), "the lease is given back");
+        assert_eq!(vm.end(), end, "after {command}");
+        vm.has_no_lease();
     }
     vm.start();
     assert_eq!(vm.sh("echo again"), "again");
+    vm.stop();
+    assert_eq!(vm.end(), "stopped: requested");
+    vm.has_no_lease();
 }
 
 #[test]
@@ -85,10 +91,8 @@ fn a_reboot_of_the_host_ends_its_vms_in_a_named_state() {
     metadata["boot_id"] = "00000000-0000-4000-8000-000000000000".into();
     fs::write(vm.metadata_path(), metadata.to_string()).expect("written");
 
-    let row = storage.listed(&vm.id).expect("listed");
-    assert_ne!(row["status"], "running");
-    let inspected = vm.inspect()["status_reason"].to_string().to_lowercase();
-    assert!(inspected.contains("reboot"), "{inspected}");
+    assert_eq!(vm.end(), "stopped: host_rebooted");
+    vm.has_no_lease();
     vm.start();
     assert_eq!(vm.sh("cat /etc/kept"), "kept");
 }
@@ -138,7 +142,8 @@ fn a_base_that_changed_since_create_is_refused_at_start() {
 
     vm.run("start", &[]).output().refused("changed");
 
-    assert_ne!(vm.status(), "running");
+    assert_eq!(vm.end(), "stopped: start_failed");
+    vm.has_no_lease();
 }
 
 #[test]
