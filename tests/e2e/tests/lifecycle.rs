@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use bandsox_e2e::{Bed, Storage, Vm, descendants, eventually};
 
@@ -71,6 +72,57 @@ fn how_a_guest_ended_shows_in_list_and_inspect() {
     vm.stop();
     assert_eq!(vm.end(), "stopped: requested");
     vm.has_no_lease();
+}
+
+#[test]
+fn a_paused_guest_stands_still_and_stops_in_order_when_asked() {
+    let storage = Storage::new();
+    let vm = storage.started("still");
+    let console = storage.root().join(format!("logs/{}/console.log", vm.id));
+    let printed = || fs::metadata(&console).map_or(0, |log| log.len());
+    let grows = || {
+        let before = printed();
+        eventually("the guest prints on", || (printed() > before).then_some(()));
+    };
+    vm.sh("(while :; do echo tick > /dev/console; sleep 0.05; done) > /dev/null 2>&1 &");
+    grows();
+
+    vm.run("pause", &[]).ok();
+    // What was on its way to the file is in it by now, or soon.
+    std::thread::sleep(Duration::from_millis(500));
+    let before = printed();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(printed(), before, "a paused guest printed");
+    vm.run("resume", &[]).ok();
+    grows();
+
+    vm.sh("echo kept > /etc/kept");
+    vm.run("pause", &[]).ok();
+    vm.stop();
+    assert_eq!(vm.end(), "stopped: requested");
+    vm.start();
+    assert_eq!(vm.sh("cat /etc/kept"), "kept");
+    vm.run("stop", &["--timeout", "0"]).ok();
+    assert_eq!(vm.end(), "stopped: forced");
+}
+
+#[test]
+fn more_clients_than_a_monitor_serves_are_turned_away_and_harm_nobody() {
+    let storage = Storage::new();
+    let vm = storage.started("popular");
+    let running = vm.exec(&["sh", "-c", "sleep 5; echo unharmed"]).spawn();
+    eventually("it runs", || vm.sh("ps -o args").contains("sleep 5").then_some(()));
+
+    // They say nothing and hold their places.
+    let idle: Vec<_> = (0..160).map(|_| bandsox_e2e::call_monitor(&vm)).collect();
+    let refused = vm.exec(&["echo", "hi"]).output().refused("").code(125);
+    assert!(refused.stdout.is_empty(), "{refused}");
+    drop(idle);
+
+    eventually("there is room again", || {
+        vm.exec(&["true"]).output().status.success().then_some(())
+    });
+    assert_eq!(running.wait().ok().text(), "unharmed");
 }
 
 #[test]
