@@ -30,6 +30,9 @@ fn a_vm_lives_through_every_command_and_keeps_its_disk() {
     vm.run("rm", &[]).output().refused("running");
     vm.stop();
     assert_eq!(vm.status(), "stopped");
+    for socket in ["control.sock", "vsock.sock"] {
+        assert!(!vm.sockets().join(socket).exists(), "{socket} is left");
+    }
 
     vm.run("rename", &["second"]).ok();
     storage.bandsox(&["start", "second"]).ok();
