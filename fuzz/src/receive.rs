@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::os::unix::fs::symlink;
 
-use bandsox_files::{Limits, Owners, Parents, ReceiveOptions, Target, receive};
+use bandsox_files::{Limits, Owners, Parents, ReceiveOptions, Staging, Target, receive};
 use bandsox_proto::ByteString;
 use bandsox_proto::v2::{Done, Entry, EntryKind, FrameReader, Segment, Status, Trailer, Transfer};
 use xxhash_rust::xxh64::xxh64;
@@ -16,6 +16,7 @@ const LIMITS: Limits = Limits { entries: 200, bytes: 1 << 20 };
 
 /// First byte: what follows. Bit 0: the bytes of the wire, or a script of entries. Bits 1 and 2: where to: a directory
 /// that is there, a name that is not, a name that is a link, a file that is there. Bit 3: a single file only.
+/// Bit 4: new directories need no temporary names.
 pub fn run(bytes: &[u8]) {
     let Some((mode, rest)) = bytes.split_first() else { return };
     let wire = if mode & 1 == 0 { rest.to_vec() } else { forge(rest) };
@@ -38,6 +39,7 @@ pub fn run(bytes: &[u8]) {
         tree: mode & 8 == 0,
         owners: Owners::Keep,
         mode_mask: 0o777,
+        staging: if mode & 16 == 0 { Staging::Always } else { Staging::Replacing },
         limits: LIMITS,
     };
     let mut moved = 0;

@@ -87,7 +87,11 @@ const NOISE: [u8; 10] = [MAGIC[0], MAGIC[1], 3, 0, 0, 0, 0, 0, 0x00, 0x10];
 fn noise_that_looks_like_a_long_frame_delays_a_new_stream_by_seconds_only() {
     for deaf in [Role::Host, Role::Guest] {
         let (mut host, mut guest) = connected();
-        if deaf == Role::Host { host.receive(&NOISE) } else { guest.receive(&NOISE) }
+        if deaf == Role::Host {
+            host.receive(&NOISE)
+        } else {
+            guest.receive(&NOISE)
+        }
         let id = host.open().expect("up");
 
         let mut arrived = Vec::new();
@@ -112,7 +116,11 @@ fn noise_that_looks_like_a_long_frame_delays_a_new_stream_by_seconds_only() {
 fn noise_before_the_link_is_up_delays_it_by_seconds_only() {
     for deaf in [Role::Host, Role::Guest] {
         let (mut host, mut guest) = (Mux::new(Role::Host, 7), Mux::new(Role::Guest, 9));
-        if deaf == Role::Host { host.receive(&NOISE) } else { guest.receive(&NOISE) }
+        if deaf == Role::Host {
+            host.receive(&NOISE)
+        } else {
+            guest.receive(&NOISE)
+        }
 
         for _ in 0..4 {
             settle(&mut host, &mut guest);
