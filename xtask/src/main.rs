@@ -5,6 +5,7 @@
 //! | `demo` | installs what is missing, builds, and walks through a VM's life with timings |
 //! | `test` | the same set-up, then every check and every test |
 //! | `check` | what no compiler checks: layers, forgotten tests, the list of unsafe modules, the changelog, links |
+//! | `fuzz [TARGET] [--seconds N]` | strangers' bytes for everything that reads them; all targets, 60 s each |
 //! | `soak` | the long tests |
 //! | `bench [GROUP] [-o json]` | the measurements |
 
@@ -12,6 +13,7 @@
 mod bench;
 mod check;
 mod demo;
+mod fuzz;
 mod setup;
 mod soak;
 mod step;
@@ -22,7 +24,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-const USAGE: &str = "usage: cargo xtask demo | test | check | soak | bench [GROUP] [-o json]";
+const USAGE: &str = "usage: cargo xtask demo | test | check | fuzz [TARGET] [--seconds N] | soak | bench [GROUP] [-o json]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -41,6 +43,7 @@ fn dispatch(words: &[&str]) -> Result<()> {
         ["demo"] => demo::run(),
         ["test"] => test::run(),
         ["check"] => check::run(),
+        ["fuzz", ref rest @ ..] => fuzz::run(rest),
         ["soak"] => soak::run(),
         ["bench", ref rest @ ..] => bench(rest),
         [] | ["help" | "-h" | "--help"] => {

@@ -6,6 +6,7 @@ use anyhow::Result;
 use bandsox_e2e::{Bed, workspace_root};
 
 use crate::check;
+use crate::fuzz;
 use crate::setup::{self, Build, nextest, packages};
 use crate::step::{run as run_command, step};
 
@@ -24,6 +25,7 @@ pub(crate) fn run() -> Result<()> {
         let nextest = ["nextest", "run", "--locked", "--workspace", "--all-features"];
         run_command(in_bed(&mut cargo(&nextest), &bed))
     })?;
+    fuzz::all(FUZZ_SECONDS)?;
     step("examples in the documentation", || {
         let doc = ["test", "--quiet", "--locked", "--workspace", "--all-features", "--doc"];
         run_command(&mut cargo(&doc))
@@ -34,6 +36,9 @@ pub(crate) fn run() -> Result<()> {
         run_command(cargo(&doc).arg("--document-private-items").env("RUSTDOCFLAGS", warnings))
     })
 }
+
+/// How long each target is fuzzed for every change: enough for what is easily broken.
+const FUZZ_SECONDS: u32 = 8;
 
 /// `cargo WORDS` at the root of the work tree.
 pub(crate) fn cargo(words: &[&str]) -> Command {

@@ -4,13 +4,15 @@ use std::fs;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::Duration;
 
 use bandsox_files::{
     Limits, Owners, Parents, ReceiveOptions, SendOptions, Source, Staging, Target, receive, send,
 };
 use bandsox_proto::ByteString;
 use bandsox_proto::v2::{
-    Done, Entry, ErrorCode, Get, Put, Reply, Request, Segment, Stat, Status, Trailer, Transfer,
+    Done, Entry, ErrorCode, Fault, Get, Put, Reply, Request, Segment, Stat, Status, Trailer,
+    Transfer,
 };
 
 use crate::guest::{Client, Guest};
@@ -105,7 +107,7 @@ fn data_waits_for_go() {
     client.say(&Request::Get(Get { path: guest.bytes("file"), tree: false, wait_go: true }));
     let Reply::Entry(entry) = client.hear() else { panic!("not Entry") };
     assert_eq!(entry.segments, [Segment { offset: 0, len: 9 }]);
-    let short = std::time::Duration::from_millis(200);
+    let short = Duration::from_millis(200);
     client.raw().set_read_timeout(Some(short)).expect("a timeout");
     client.raw().read(&mut [0]).expect_err("nothing comes before Go");
     client.raw().set_read_timeout(Some(crate::guest::PATIENCE)).expect("a timeout");
@@ -243,4 +245,37 @@ fn entry(size: u64) -> Entry {
         target: None,
         segments: vec![Segment { offset: 0, len: size }],
     }
+}
+
+#[test]
+fn a_receiver_that_gives_up_in_the_middle_is_sent_no_more() {
+    const BIG: usize = 64 << 20;
+    let guest = Guest::start();
+    fs::write(guest.path("big"), vec![b'x'; BIG]).expect("writes");
+    let mut client = guest.connect();
+    client.say(&Request::Get(Get { path: guest.bytes("big"), tree: true, wait_go: false }));
+    let mut some = [0; 100_000];
+    client.raw().read_exact(&mut some).expect("it has begun");
+
+    let fault = Fault { code: ErrorCode::NoSpace, message: "full".to_owned(), errno: None };
+    client.say(&Request::Error(fault));
+
+    let mut rest = Vec::new();
+    // It may hang up in whichever way.
+    client.raw().set_read_timeout(Some(Duration::from_secs(60))).expect("a socket");
+    client.raw().read_to_end(&mut rest).ok();
+    assert!(rest.len() < BIG / 2, "{} bytes came all the same", rest.len());
+}
+
+#[test]
+fn nothing_is_understood_after_go_or_an_entry_out_of_place() {
+    let guest = Guest::start();
+    let mut client = guest.connect();
+
+    client.say(&Request::Go);
+    client.say(&Request::Ping);
+
+    assert_eq!(refused(&mut client).0, ErrorCode::Invalid);
+    client.raw().shutdown(std::net::Shutdown::Write).expect("a socket");
+    assert!(client.at_end(), "what may have been data was taken for a request");
 }

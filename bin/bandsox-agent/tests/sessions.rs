@@ -272,3 +272,27 @@ fn finished_sessions_are_kept_within_bounds() {
     client.started();
     client.rest();
 }
+
+#[test]
+fn a_session_that_is_over_is_told_from_where_it_was_asked_for() {
+    let guest = Guest::start();
+    let exec = shell("echo one; sleep 0.3; echo two");
+    let session = exec.session;
+    let mut first = guest.connect();
+    first.say(&Request::Exec(exec));
+    first.started();
+    let heard = first.output();
+    assert_eq!((heard.seq, &*heard.data), (0, &b"one\n"[..]));
+    // The rest, and the exit, without a word of thanks: all of it is kept.
+    first.output();
+    assert!(matches!(first.hear(), Reply::Exit(_)));
+    drop(first);
+
+    let mut second = guest.connect();
+    attach(&mut second, session, 1);
+    second.started();
+
+    let heard = second.output();
+    assert_eq!((heard.seq, &*heard.data), (1, &b"two\n"[..]));
+    assert!(matches!(second.hear(), Reply::Exit(_)));
+}

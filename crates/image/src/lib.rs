@@ -15,3 +15,6 @@ mod archive;
 mod atomic;
 mod digest;
 mod erofs;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;

@@ -64,6 +64,25 @@ impl StopReason {
     }
 }
 
+impl StopReason {
+    /// Its `kind` in the serialised form.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Forced => "forced",
+            Self::PoweredOff => "powered_off",
+            Self::Rebooted => "rebooted",
+            Self::Panicked => "panicked",
+            Self::NotReady => "not_ready",
+            Self::StartFailed { .. } => "start_failed",
+            Self::EngineDied { .. } => "engine_died",
+            Self::MonitorDied => "monitor_died",
+            Self::HostRebooted => "host_rebooted",
+        }
+    }
+}
+
 impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -157,6 +176,8 @@ mod tests {
         ];
         for reason in reasons {
             let text = serde_json::to_string(&reason).expect("plain data");
+            let kind = format!("\"kind\":\"{}\"", reason.kind());
+            assert!(text.contains(&kind), "{text}");
             assert_eq!(serde_json::from_str::<StopReason>(&text).ok(), Some(reason), "{text}");
         }
     }

@@ -26,6 +26,9 @@ mod chain;
 mod connection;
 mod credit;
 mod device;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod header;
 mod mailbox;

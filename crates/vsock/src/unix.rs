@@ -144,7 +144,7 @@ pub(crate) fn confirm(client: &UnixStream, host_port: u32) -> io::Result<()> {
 }
 
 /// Reads `CONNECT <port>\n` and not a byte more; `None` while it is incomplete.
-fn read_wish(socket: &OwnedFd) -> io::Result<Option<u32>> {
+pub(crate) fn read_wish(socket: &OwnedFd) -> io::Result<Option<u32>> {
     let mut line = [0; LONGEST_WISH];
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
     let seen = match rustix::net::recv(socket, &mut line, flags) {

@@ -66,6 +66,21 @@ impl FakeMonitor {
     }
 }
 
+/// Connects to the control socket of a VM's monitor, and says nothing yet.
+///
+/// # Panics
+///
+/// When nobody listens there.
+#[must_use]
+pub fn call_monitor(vm: &Vm<'_>) -> OwnedFd {
+    let handle = std::fs::File::open(vm.sockets()).expect("it runs");
+    let path = format!("/proc/self/fd/{}/control.sock", handle.as_raw_fd());
+    let socket = packet_socket();
+    let address = SocketAddrUnix::new(path).expect("short enough");
+    rustix::net::connect(&socket, &address).expect("the monitor listens");
+    socket
+}
+
 fn packet_socket() -> OwnedFd {
     let flags = SocketFlags::CLOEXEC;
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)

@@ -22,7 +22,7 @@ mod vsock;
 
 pub use bed::{Bed, workspace_root};
 pub use deadline::{GENEROUS, eventually};
-pub use fake_monitor::FakeMonitor;
+pub use fake_monitor::{FakeMonitor, call_monitor};
 pub use mounts::{after_mounting, on_small_disk};
 pub use outcome::{Outcome, Run, Started};
 pub use processes::{Process, descendants, naming};

@@ -89,6 +89,44 @@ impl<'a> Vm<'a> {
         row["status"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// The kind of `status_reason`, which `list -o json`, `inspect` and the metadata file must agree on; and the table
+    /// must show it.
+    ///
+    /// # Panics
+    ///
+    /// When they do not.
+    #[must_use]
+    pub fn end(&self) -> String {
+        let row =
+            self.storage.listed(&self.id).unwrap_or_else(|| panic!("{} is not listed", self.id));
+        let (status, reason) = (&row["status"], &row["status_reason"]);
+        let inspected = self.inspect();
+        for key in ["status", "status_reason", "status_text"] {
+            assert_eq!(inspected[key], row[key], "{key}: inspect says otherwise than list");
+        }
+        assert_eq!(self.metadata()["status_reason"], *reason, "the file says otherwise than list");
+        let table = self.storage.bandsox(&["list"]).ok();
+        let kind = reason["kind"].as_str().unwrap_or_default();
+        let shown = format!(" {} ({kind}) ", status.as_str().unwrap_or_default());
+        let line = table.lines().find(|line| line.starts_with(&self.id)).unwrap_or_default();
+        assert!(line.contains(&shown), "the table does not show {shown}: {line}");
+        format!("{}: {kind}", status.as_str().unwrap_or_default())
+    }
+
+    /// Insists that it holds neither CID nor port.
+    ///
+    /// # Panics
+    ///
+    /// When it does.
+    pub fn has_no_lease(&self) {
+        let config = self.metadata()["vsock_config"].clone();
+        assert!(config["cid"].is_null() && config["port"].is_null(), "{config}");
+        for allocator in ["cid_allocator.json", "port_allocator.json"] {
+            let leases = self.storage.json(allocator)["leases"].clone();
+            assert!(leases[&self.id].is_null(), "{allocator} has {leases}");
+        }
+    }
+
     /// Waits until `list` gives this status.
     pub fn becomes(&self, status: &str) {
         eventually(&format!("{} is {status}", self.id), || (self.status() == status).then_some(()));

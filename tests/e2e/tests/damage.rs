@@ -62,5 +62,6 @@ fn a_kernel_that_is_damaged_is_refused_with_the_remedy() {
     let refused = vm.run("start", &[]).output().refused("bandsox init");
 
     assert!(refused.complaint().contains("manifest"), "{refused}");
-    assert_ne!(vm.status(), "running");
+    assert_eq!(vm.end(), "stopped: start_failed");
+    vm.has_no_lease();
 }

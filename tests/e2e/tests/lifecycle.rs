@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use bandsox_e2e::{Bed, Storage, Vm, descendants, eventually};
 
@@ -29,6 +30,9 @@ fn a_vm_lives_through_every_command_and_keeps_its_disk() {
     vm.run("rm", &[]).output().refused("running");
     vm.stop();
     assert_eq!(vm.status(), "stopped");
+    for socket in ["control.sock", "vsock.sock"] {
+        assert!(!vm.sockets().join(socket).exists(), "{socket} is left");
+    }
 
     vm.run("rename", &["second"]).ok();
     storage.bandsox(&["start", "second"]).ok();
@@ -50,21 +54,78 @@ fn how_a_guest_ended_shows_in_list_and_inspect() {
     let storage = Storage::new();
     let vm = storage.create("ends");
 
-    for (command, status, reason) in [
-        ("poweroff -f", "stopped", "power"),
-        ("reboot -f", "stopped", "reboot"),
-        ("echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger", "crashed", "panic"),
+    for (command, status, end) in [
+        ("poweroff -f", "stopped", "stopped: powered_off"),
+        ("reboot -f", "stopped", "stopped: rebooted"),
+        (
+            "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger",
+            "crashed",
+            "crashed: panicked",
+        ),
     ] {
         vm.start();
         // The connection dies with the guest: how the command ends does not matter.
         drop(vm.exec(&["sh", "-c", command]).output());
         vm.becomes(status);
-        let inspected = vm.inspect()["status_reason"].to_string().to_lowercase();
-        assert!(inspected.contains(reason), "after {command}: {inspected}");
-        assert!(vm.metadata()["vsock_config"]["cid"].is_null(), "the lease is given back");
+        assert_eq!(vm.end(), end, "after {command}");
+        vm.has_no_lease();
     }
     vm.start();
     assert_eq!(vm.sh("echo again"), "again");
+    vm.stop();
+    assert_eq!(vm.end(), "stopped: requested");
+    vm.has_no_lease();
+}
+
+#[test]
+fn a_paused_guest_stands_still_and_stops_in_order_when_asked() {
+    let storage = Storage::new();
+    let vm = storage.started("still");
+    let console = storage.root().join(format!("logs/{}/console.log", vm.id));
+    let printed = || fs::metadata(&console).map_or(0, |log| log.len());
+    let grows = || {
+        let before = printed();
+        eventually("the guest prints on", || (printed() > before).then_some(()));
+    };
+    vm.sh("(while :; do echo tick > /dev/console; sleep 0.05; done) > /dev/null 2>&1 &");
+    grows();
+
+    vm.run("pause", &[]).ok();
+    // What was on its way to the file is in it by now, or soon.
+    std::thread::sleep(Duration::from_millis(500));
+    let before = printed();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(printed(), before, "a paused guest printed");
+    vm.run("resume", &[]).ok();
+    grows();
+
+    vm.sh("echo kept > /etc/kept");
+    vm.run("pause", &[]).ok();
+    vm.stop();
+    assert_eq!(vm.end(), "stopped: requested");
+    vm.start();
+    assert_eq!(vm.sh("cat /etc/kept"), "kept");
+    vm.run("stop", &["--timeout", "0"]).ok();
+    assert_eq!(vm.end(), "stopped: forced");
+}
+
+#[test]
+fn more_clients_than_a_monitor_serves_are_turned_away_and_harm_nobody() {
+    let storage = Storage::new();
+    let vm = storage.started("popular");
+    let running = vm.exec(&["sh", "-c", "sleep 5; echo unharmed"]).spawn();
+    eventually("it runs", || vm.sh("ps -o args").contains("sleep 5").then_some(()));
+
+    // They say nothing and hold their places.
+    let idle: Vec<_> = (0..160).map(|_| bandsox_e2e::call_monitor(&vm)).collect();
+    let refused = vm.exec(&["echo", "hi"]).output().refused("").code(125);
+    assert!(refused.stdout.is_empty(), "{refused}");
+    drop(idle);
+
+    eventually("there is room again", || {
+        vm.exec(&["true"]).output().status.success().then_some(())
+    });
+    assert_eq!(running.wait().ok().text(), "unharmed");
 }
 
 #[test]
@@ -85,10 +146,8 @@ fn a_reboot_of_the_host_ends_its_vms_in_a_named_state() {
     metadata["boot_id"] = "00000000-0000-4000-8000-000000000000".into();
     fs::write(vm.metadata_path(), metadata.to_string()).expect("written");
 
-    let row = storage.listed(&vm.id).expect("listed");
-    assert_ne!(row["status"], "running");
-    let inspected = vm.inspect()["status_reason"].to_string().to_lowercase();
-    assert!(inspected.contains("reboot"), "{inspected}");
+    assert_eq!(vm.end(), "stopped: host_rebooted");
+    vm.has_no_lease();
     vm.start();
     assert_eq!(vm.sh("cat /etc/kept"), "kept");
 }
@@ -138,7 +197,8 @@ fn a_base_that_changed_since_create_is_refused_at_start() {
 
     vm.run("start", &[]).output().refused("changed");
 
-    assert_ne!(vm.status(), "running");
+    assert_eq!(vm.end(), "stopped: start_failed");
+    vm.has_no_lease();
 }
 
 #[test]

@@ -63,7 +63,24 @@ fn another_user_cannot_reach_a_vm() {
 
     assert!(!tried.status.success(), "{tried}");
     assert!(tried.stdout.is_empty(), "{tried}");
+    // Nor by talking to the monitor without the program: it hangs up before it says a word.
+    let heard = std::thread::scope(|scope| scope.spawn(|| greeted_as(1001, &vm)).join());
+    assert_eq!(heard.expect("no panic"), 0, "the monitor answered a stranger");
+    assert!(greeted_as(0, &vm) > 0, "it answers its own user");
     assert_eq!(vm.sh("echo alive"), "alive");
+}
+
+/// How many bytes the monitor answers to the hello of this user, whom the calling thread becomes.
+fn greeted_as(user: u32, vm: &Vm<'_>) -> usize {
+    let uid = rustix::process::Uid::from_raw(user);
+    rustix::thread::set_thread_res_uid(uid, uid, uid).expect("root may");
+    let socket = bandsox_e2e::call_monitor(vm);
+    let flags = rustix::net::SendFlags::NOSIGNAL;
+    // It may have hung up already.
+    rustix::net::send(&socket, b"{\"hello\":{\"versions\":[1]}}", flags).ok();
+    let mut answer = [0; 4096];
+    let flags = rustix::net::RecvFlags::empty();
+    rustix::net::recv(&socket, &mut answer[..], flags).map_or(0, |(count, _)| count)
 }
 
 /// Entries below `dir` that somebody else could open: those in a closed directory are safe.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use bandsox_e2e::workspace_root;
 
 /// Folders that hold Rust of ours.
-const ROOTS: [&str; 4] = ["crates", "bin", "tests", "xtask"];
+const ROOTS: [&str; 5] = ["crates", "bin", "fuzz", "tests", "xtask"];
 
 /// A file of ours.
 #[derive(Debug)]

@@ -38,7 +38,11 @@ pub(crate) const TEST: &[Need] = &[
     need("xz", "xz-utils"),
     need("socat", "socat"),
     need("strace", "strace"),
+    FUZZ[0],
 ];
+
+/// What libFuzzer is built with.
+pub(crate) const FUZZ: &[Need] = &[need("g++", "g++")];
 
 /// Installs those that are missing; does nothing, and needs no privilege, when none is.
 pub(crate) fn ensure(needs: &[Need]) -> Result<()> {

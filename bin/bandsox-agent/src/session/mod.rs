@@ -126,3 +126,47 @@ fn refuse(connection: Connection, code: ErrorCode, message: &str) -> Option<Conn
 fn unstarted(code: u8, fault: Fault) -> Exit {
     Exit { code: Some(code), signal: None, timeout: false, seq: 0, error: Some(fault) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::Ordering;
+
+    use bandsox_proto::v2::{FrameReader, Request, preamble};
+
+    use super::*;
+    use crate::children::Children;
+
+    #[test]
+    fn a_guest_that_goes_down_starts_nothing() {
+        let agent = Arc::new(Agent::new(Children::default(), None, None, false));
+        agent.stopping.store(true, Ordering::Relaxed);
+        let (mut client, theirs) = UnixStream::pair().expect("a pair of sockets");
+        crate::server::spawn(&agent, File::from(OwnedFd::from(theirs)));
+        let exec = Exec {
+            session: SessionId([1; 16]),
+            argv: vec!["true".into()],
+            env: Vec::new(),
+            cwd: None,
+            user: None,
+            tty: None,
+            stdin: false,
+            timeout_ms: None,
+            detach: false,
+        };
+
+        client.write_all(&preamble::CLIENT).expect("writes");
+        client.write_all(&Request::Exec(exec).to_frame().expect("fits")).expect("writes");
+
+        preamble::receive_agent(&mut client).expect("it answers");
+        let mut frames = FrameReader::new(client);
+        let frame = frames.read().expect("a frame").expect("not the end");
+        let reply = Reply::decode(frame.kind, frame.payload).expect("a reply");
+        assert!(
+            matches!(&reply, Reply::Error(fault) if fault.code == ErrorCode::ShuttingDown),
+            "{reply:?}"
+        );
+    }
+}

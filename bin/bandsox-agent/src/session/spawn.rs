@@ -105,7 +105,8 @@ fn enter(command: &mut Command, terminal: bool, user: User) {
     if !terminal {
         command.process_group(0);
     }
-    if !terminal && user.is_root() {
+    let changes_user = !user.is_the_agent();
+    if !terminal && !changes_user {
         // Without a closure the standard library can spawn without copying the agent's page tables.
         return;
     }
@@ -116,6 +117,9 @@ fn enter(command: &mut Command, terminal: bool, user: User) {
         if terminal {
             rustix::process::setsid()?;
             rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+        }
+        if !changes_user {
+            return Ok(());
         }
         let gid = rustix::process::Gid::from_raw(gid);
         let uid = rustix::process::Uid::from_raw(uid);

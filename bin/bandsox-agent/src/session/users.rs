@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use bandsox_proto::v2::ErrorCode;
+use rustix::process::geteuid;
 
 /// More of `/etc/passwd` or `/etc/group` than this is not read.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -35,11 +36,12 @@ impl UnknownUser {
 }
 
 impl User {
-    /// Looks up `name`, `uid`, either with `:group` or `:gid`; root without any.
+    /// Looks up `name`, `uid`, either with `:group` or `:gid`; without any, who the agent is, which in a guest is root.
     pub(crate) fn look_up(wanted: Option<&str>) -> Result<Self, UnknownUser> {
         let passwd = read("/etc/passwd");
         let group = read("/etc/group");
-        Self::look_up_in(wanted.unwrap_or("0"), &passwd, &group)
+        let own = geteuid().as_raw().to_string();
+        Self::look_up_in(wanted.unwrap_or(&own), &passwd, &group)
     }
 
     fn look_up_in(wanted: &str, passwd: &str, group: &str) -> Result<Self, UnknownUser> {
@@ -59,9 +61,11 @@ impl User {
         Ok(found)
     }
 
-    /// Whether it is who the agent is anyway.
-    pub(crate) fn is_root(&self) -> bool {
-        self.uid == 0 && self.gid == 0 && self.groups.iter().all(|group| *group == 0)
+    /// Whether it is who the agent is anyway. One that is not root has the groups that it has.
+    pub(crate) fn is_the_agent(&self) -> bool {
+        let own = geteuid();
+        let has_roots_groups = self.gid == 0 && self.groups.iter().all(|group| *group == 0);
+        self.uid == own.as_raw() && (!own.is_root() || has_roots_groups)
     }
 }
 

@@ -28,9 +28,11 @@ pub(crate) fn run(ui: &Ui, store: &Store, args: &InspectArgs) -> Result<(), Fail
     let (metadata, state) = store.state(&id).context(format!("cannot inspect VM {id}"))?;
     let mut shown: Map<String, Value> = metadata.as_object().clone();
     shown.insert("status".to_owned(), json!(state.phase));
-    if let Some(reason) = &state.reason {
-        shown.insert("status_text".to_owned(), reason.to_string().into());
+    // Without one there may be one of a later version's in the file.
+    if state.reason.is_some() || state.live {
+        shown.insert("status_reason".to_owned(), json!(state.reason));
     }
+    shown.insert("status_text".to_owned(), json!(state.reason.as_ref().map(ToString::to_string)));
     if state.live
         && let Ok(mut monitor) = storage::monitor(store, &id)
         && let Ok(status) = monitor.status()

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use bandsox_spec::StopReason;
 use bandsox_store::{Entry, LiveState, Metadata, Store, VsockConfig};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
@@ -29,6 +30,9 @@ struct Row {
     name: Option<String>,
     image: Option<String>,
     status: String,
+    /// Why it does not run any more; null while it runs, and if it never did.
+    status_reason: Option<StopReason>,
+    /// The same in words, or what is wrong with a damaged one.
     status_text: Option<String>,
     cid: Option<u32>,
     port: Option<u32>,
@@ -87,6 +91,7 @@ impl From<Entry> for Row {
                 name: None,
                 image: None,
                 status: DAMAGED.to_owned(),
+                status_reason: None,
                 status_text: Some(Failure::from(entry.error).chain().join(": ")),
                 cid: None,
                 port: None,
@@ -114,6 +119,7 @@ impl Row {
             name: metadata.name().map(ToOwned::to_owned),
             image: metadata.image().map(ToOwned::to_owned),
             status: state.phase.to_string(),
+            status_reason: state.reason.clone(),
             status_text: state.reason.as_ref().map(ToString::to_string),
             cid,
             port,
@@ -121,6 +127,16 @@ impl Row {
             mem_mib: metadata.mem_mib().ok().map(|mem| mem.get()),
             created_at: since_1970.map(|since| since.as_secs()),
             path: None,
+        }
+    }
+}
+
+impl Row {
+    /// For the table: the status, and why it came to it.
+    fn status_with_reason(&self) -> String {
+        match &self.status_reason {
+            Some(reason) => format!("{} ({})", self.status, reason.kind()),
+            None => self.status.clone(),
         }
     }
 }
@@ -138,7 +154,7 @@ fn table(rows: &[Row]) -> Table {
             one_line(&row.id),
             text(&row.name),
             text(&row.image),
-            row.status.clone(),
+            row.status_with_reason(),
             number(row.cid),
             number(row.port),
             number(row.vcpu),

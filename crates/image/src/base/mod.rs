@@ -26,6 +26,8 @@ pub use identity::{ChangedError, Identity};
 pub use limits::Limits;
 pub use prepare::{Base, PrepareError, prepare};
 pub use tar::TarError;
+#[cfg(feature = "fuzzing")]
+pub(crate) use tar::add as fill_from_tar;
 
 pub use crate::archive::ReadError;
 pub use crate::erofs::{FinishError, StoreError, TreeError, XattrError};

@@ -34,7 +34,7 @@ pub enum TarError {
 }
 
 /// Adds every member of the (compressed) tar `input`; of two with one name, the later wins.
-pub(super) fn add(
+pub(crate) fn add(
     builder: &mut Builder,
     input: impl Read,
     limits: &Limits,

@@ -8,6 +8,8 @@ mod boot_image;
 mod cpio;
 mod deb;
 mod elf;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod host;
 mod initramfs;
 mod install;

@@ -40,6 +40,7 @@ fn a_running_qemu_has_nothing_left() {
 
 #[test]
 fn each_machine_of_root_has_a_user_of_its_own() {
+    assert!(rustix::process::getuid().is_root(), "needs root, since only root has users to give");
     let guest = Guest::boot("bare-idle", &jail());
 
     let owner = fs::metadata(format!("/proc/{}", guest.engine.info().pid)).expect("it runs").uid();

@@ -41,7 +41,6 @@ fn as_ordinary_user(tests: &[&str]) -> Output {
     open_to_all(&shared.join("kernel"));
     let temporary = folder.path().join("tmp");
     fs::create_dir(&temporary).expect("room");
-    std::os::unix::fs::chown(&temporary, Some(USER), Some(USER)).expect("root may");
 
     let mut command = Command::new(program);
     command
@@ -49,9 +48,11 @@ fn as_ordinary_user(tests: &[&str]) -> Output {
         .args(["--exact", "--nocapture", "--test-threads=1"])
         .env("BANDSOX_TEST_SHARED", shared)
         .env("BANDSOX_TEST_HELPER", helper)
-        .env("TMPDIR", temporary)
+        .env("TMPDIR", &temporary)
         .current_dir(folder.path());
+    // An ordinary user needs to become nobody else.
     if getuid().is_root() {
+        std::os::unix::fs::chown(&temporary, Some(USER), Some(USER)).expect("root may");
         command.uid(USER).gid(USER);
     }
     command.output().expect("the copy can be run")

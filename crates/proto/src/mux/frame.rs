@@ -11,6 +11,9 @@ pub const MAX_DATA: usize = 4096;
 
 const HEADER: usize = 14;
 
+/// Zeros that end whatever a receiver took for the beginning of a frame.
+pub(super) const PADDING: usize = HEADER + MAX_DATA;
+
 /// What a frame is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -29,6 +32,8 @@ pub enum FrameKind {
     Reset = 6,
     /// 7: who is there; see [`Hello`].
     Hello = 7,
+    /// 8: nothing whole has arrived for a while; the peer is asked for [`PADDING`] bytes that mean nothing.
+    Pad = 8,
 }
 
 impl FrameKind {
@@ -41,6 +46,7 @@ impl FrameKind {
             5 => Self::Fin,
             6 => Self::Reset,
             7 => Self::Hello,
+            8 => Self::Pad,
             _ => return None,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::mux::frame::{Frame, FrameKind, Hello, MAX_DATA, Parser, encode};
+use crate::mux::frame::{Frame, FrameKind, Hello, MAX_DATA, PADDING, Parser, encode};
 
 /// Number of a stream. The host opens odd ones, the guest even ones.
 pub type StreamId = u32;
@@ -60,6 +60,8 @@ pub struct Mux {
     events: VecDeque<Event>,
     streams: BTreeMap<StreamId, Stream>,
     next_id: StreamId,
+    /// Ticks since a whole frame arrived.
+    silence: u32,
 }
 
 #[derive(Debug)]
@@ -105,6 +107,7 @@ impl Mux {
             events: VecDeque::new(),
             streams: BTreeMap::new(),
             next_id: 0,
+            silence: 0,
         };
         mux.say_hello();
         mux
@@ -117,12 +120,28 @@ impl Mux {
     }
 
     /// Call about once a second: says Hello again while nobody has answered, and makes the loss of a last frame
-    /// noticeable while streams are open.
+    /// noticeable while streams are open. After some silence it helps either side out of what looked like the beginning of
+    /// a long frame.
     pub fn tick(&mut self) {
         if !self.up {
             self.say_hello();
         } else if self.needs_tick() {
             self.put(FrameKind::Window, CONTROL, &0_u32.to_le_bytes());
+        } else {
+            return;
+        }
+        self.silence = self.silence.saturating_add(1);
+        // Ever more rarely, since a peer that is paused or gone has no use for it.
+        if self.silence > 1 && self.silence.is_power_of_two() {
+            self.pad();
+            self.put(FrameKind::Pad, CONTROL, &[]);
+        }
+    }
+
+    /// What is on its way already does as well.
+    fn pad(&mut self) {
+        if self.out.len() < PADDING {
+            self.out.resize(self.out.len().saturating_add(PADDING), 0);
         }
     }
 
@@ -261,6 +280,10 @@ impl Mux {
     fn take(&mut self, frame: Frame) {
         let expected = self.next_in;
         self.next_in = frame.seq.wrapping_add(1);
+        self.silence = 0;
+        if frame.kind == FrameKind::Pad {
+            self.pad();
+        }
         if frame.kind == FrameKind::Hello {
             if let Some(hello) = Hello::from_bytes(&frame.payload) {
                 self.take_hello(hello);
@@ -352,7 +375,7 @@ impl Mux {
                     self.events.push_back(Event::Reset(id));
                 }
             }
-            FrameKind::Hello => {}
+            FrameKind::Hello | FrameKind::Pad => {}
         }
     }
 

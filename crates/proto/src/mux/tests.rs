@@ -80,6 +80,71 @@ fn the_loss_of_a_last_frame_is_noticed_by_the_clock() {
     assert_eq!(events(&mut guest), [Event::Down, Event::Up]);
 }
 
+/// The beginning of a frame of 4096 bytes that never comes.
+const NOISE: [u8; 10] = [MAGIC[0], MAGIC[1], 3, 0, 0, 0, 0, 0, 0x00, 0x10];
+
+#[test]
+fn noise_that_looks_like_a_long_frame_delays_a_new_stream_by_seconds_only() {
+    for deaf in [Role::Host, Role::Guest] {
+        let (mut host, mut guest) = connected();
+        if deaf == Role::Host {
+            host.receive(&NOISE)
+        } else {
+            guest.receive(&NOISE)
+        }
+        let id = host.open().expect("up");
+
+        let mut arrived = Vec::new();
+        for _ in 0..4 {
+            settle(&mut host, &mut guest);
+            arrived.extend(events(&mut guest));
+            if arrived.contains(&Event::Opened(id)) {
+                guest.accept(id);
+            }
+            settle(&mut host, &mut guest);
+            host.tick();
+            guest.tick();
+        }
+        settle(&mut host, &mut guest);
+
+        assert!(arrived.contains(&Event::Opened(id)), "{deaf:?}: {arrived:?}");
+        assert!(events(&mut host).contains(&Event::Accepted(id)), "{deaf:?}");
+    }
+}
+
+#[test]
+fn noise_before_the_link_is_up_delays_it_by_seconds_only() {
+    for deaf in [Role::Host, Role::Guest] {
+        let (mut host, mut guest) = (Mux::new(Role::Host, 7), Mux::new(Role::Guest, 9));
+        if deaf == Role::Host {
+            host.receive(&NOISE)
+        } else {
+            guest.receive(&NOISE)
+        }
+
+        for _ in 0..4 {
+            settle(&mut host, &mut guest);
+            host.tick();
+            guest.tick();
+        }
+        settle(&mut host, &mut guest);
+
+        assert!(host.is_up() && guest.is_up(), "{deaf:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_asks_for_padding_again_and_again_fills_no_memory() {
+    let (mut host, _) = connected();
+    for seq in 0..=255 {
+        let mut bytes = Vec::new();
+        encode(FrameKind::Pad, seq, 0, &[], &mut bytes);
+        host.receive(&bytes);
+    }
+
+    assert!(host.pending().len() < 3 * MAX_DATA);
+}
+
 #[test]
 fn an_old_hello_that_arrives_late_resets_nothing() {
     let (mut host, mut guest) = connected();
