@@ -38,6 +38,8 @@ pub(crate) const TEST: &[Need] = &[
     need("xz", "xz-utils"),
     need("socat", "socat"),
     need("strace", "strace"),
+    need("umoci", "umoci"),
+    need("zstd", "zstd"),
 ];
 
 /// Installs those that are missing; does nothing, and needs no privilege, when none is.
