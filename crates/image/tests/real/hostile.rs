@@ -451,3 +451,33 @@ fn gibibytes_of_zeros_in_a_small_layer_stay_small_or_stop_at_the_limit() {
     let base = build(&Limits::default()).expect("zeros are holes");
     assert!(fs::metadata(&base.path).expect("stats").len() < 4 << 20);
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 48, ..proptest::prelude::ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_layers_add_and_remove_the_image_is_whole(
+        lower in proptest::collection::vec(proptest::arbitrary::any::<Step>(), 1..40),
+        upper in proptest::collection::vec(proptest::arbitrary::any::<Step>(), 1..20),
+        markers in proptest::collection::vec((0u8..4, 0u8..60), 0..10)
+    ) {
+        let scene = Scene::new();
+        let mut changes = Forged::new();
+        for (directory, name) in markers {
+            let directory = ["", "d/", "d/e/", "long-directory-name/d/"][usize::from(directory)];
+            let name = if name == 0 { ".wh.opq".to_owned() } else { "n".repeat(name.into()) };
+            changes = changes.file(&format!("{directory}.wh.{name}"), b"");
+        }
+        let Forged(mut top) = changes;
+        top.extend(forge(&upper));
+
+        let base = layered(&scene, &[forge(&lower), top], &Limits::default());
+        let base = base.expect("nothing hostile in it");
+
+        let check = Command::new("fsck.erofs").arg(&base.path).output().expect("fsck.erofs runs");
+        proptest::prop_assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+        let out = unpacked(&base, scene.dir.path());
+        let marker = Command::new("find").arg(out).args(["-name", ".wh.*"]).output();
+        proptest::prop_assert_eq!(marker.expect("find runs").stdout, b"");
+    }
+}
