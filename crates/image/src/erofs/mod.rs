@@ -25,7 +25,7 @@ pub use builder::FinishError;
 pub use data::StoreError;
 pub use tree::TreeError;
 #[cfg(test)]
-pub(crate) use tree::tests::listing;
+pub(crate) use tree::tests::{impossible_names, listing};
 pub(crate) use tree::{Attributes, InodeId, Node, Tree, components, held_bytes};
 pub(crate) use xattr::Xattr;
 pub use xattr::XattrError;

@@ -65,6 +65,16 @@ pub(crate) fn listing(tree: &Tree) -> Vec<String> {
     found
 }
 
+/// Names in the tree that no directory can hold.
+pub(crate) fn impossible_names(tree: &Tree) -> Vec<Vec<u8>> {
+    let names = tree.inodes.iter().flat_map(|inode| inode.children.keys());
+    let is_impossible = |name: &&Box<[u8]>| {
+        let length = (1..=255).contains(&name.len());
+        !length || matches!(&***name, b"." | b"..") || name.contains(&b'/') || name.contains(&0)
+    };
+    names.filter(is_impossible).map(|name| name.to_vec()).collect()
+}
+
 #[test]
 fn climbing_paths_are_refused_and_absolute_ones_begin_at_the_root() {
     let mut tree = tree();
