@@ -5,6 +5,7 @@ use std::io::{self, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::limits::Limits;
@@ -106,9 +107,19 @@ pub(super) fn image_of(
 }
 
 /// Names the image by its digest.
-fn name_image(unnamed: Unnamed, mut file: File, images_dir: &Path) -> io::Result<PathBuf> {
+pub(super) fn name_image(
+    unnamed: Unnamed,
+    mut file: File,
+    images_dir: &Path,
+) -> io::Result<PathBuf> {
     file.seek(SeekFrom::Start(0))?;
-    let (digest, _) = digest::of_reader(&mut file)?;
+    let syncing = unnamed.handle()?;
+    // The disk writes while the processor hashes.
+    let (digest, _) = thread::scope(|scope| {
+        let synced = scope.spawn(|| syncing.sync_data());
+        let digest = digest::of_reader(&mut file);
+        synced.join().expect("a sync does not panic").and(digest)
+    })?;
     let image = images_dir.join(format!("{digest}.erofs"));
     // Readable by the owner alone, as it may hold anybody's secrets; writable by nobody.
     unnamed.publish_unless_there(0o400, &image)?;
@@ -124,11 +135,11 @@ fn settle(newest: Timestamp) {
     // A time ahead of the clock says nothing; the full wait does no harm.
     let age = changed.map(|changed| SystemTime::now().duration_since(changed).unwrap_or_default());
     if let Some(rest) = TIME_STEP.checked_sub(age.unwrap_or(TIME_STEP)) {
-        std::thread::sleep(rest);
+        thread::sleep(rest);
     }
 }
 
 /// Version of what the writer makes of a source; another one builds every image again.
-const WRITER: &str = "v1";
+pub(super) const WRITER: &str = "v1";
 /// Longer than a kernel tick of any configuration (10 ms).
 const TIME_STEP: Duration = Duration::from_millis(20);

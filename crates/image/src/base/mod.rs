@@ -7,6 +7,8 @@
 //! | a tar, plain or compressed by gzip, xz or zstd | `images/<sha256>.erofs` |
 //! | a directory | `images/<sha256>.erofs` |
 //!
+//! The layers of a container image become an `images/<sha256>.erofs` by [`from_layers`].
+//!
 //! What a file is, its content says, not its name.
 
 mod add;
@@ -14,6 +16,7 @@ mod build;
 mod directory;
 mod disk;
 mod identity;
+mod layers;
 mod limits;
 mod prepare;
 mod sources;
@@ -23,6 +26,7 @@ pub use add::AddError;
 pub use directory::DirectoryError;
 pub use disk::{DiskError, Format};
 pub use identity::{ChangedError, Identity};
+pub use layers::{Layer, LayerError, LayersError, Progress, from_layers};
 pub use limits::Limits;
 pub use prepare::{Base, PrepareError, prepare};
 pub use tar::TarError;

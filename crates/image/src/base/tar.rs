@@ -42,37 +42,47 @@ pub(crate) fn add(
     let input = decoder(input).map_err(TarError::Decompress)?;
     let mut archive = Archive::new(input, limits.source_bytes);
     let mut members = 0u64;
-    loop {
-        let next = archive.next().map_err(|error| {
-            if matches!(&error, ReadError::Header { offset: 0, field: "checksum" }) {
-                TarError::NotATar(error)
-            } else {
-                TarError::Read(error)
-            }
-        })?;
-        match next {
-            None if members == 0 => return Err(TarError::Empty),
-            None => return Ok(()),
-            Some(member) => {
-                let name = shown(&member.path);
-                add_member(builder, member, &mut archive)
-                    .map_err(|source| TarError::Add { member: name, source })?;
-            }
-        }
+    while let Some(member) = next(&mut archive)? {
+        let name = shown(&member.path);
+        add_member(builder, member, &mut archive)
+            .map_err(|source| TarError::Add { member: name, source })?;
         members = members.saturating_add(1);
     }
+    if members == 0 { Err(TarError::Empty) } else { Ok(()) }
 }
 
-fn add_member(builder: &mut Builder, member: Member, data: &mut impl Read) -> Result<(), AddError> {
+/// What a member adds to an image, beside its path.
+#[derive(Debug)]
+pub(super) enum Addition {
+    /// A file of its own.
+    Node(Attributes, Node),
+    /// Another name of what is at this path.
+    HardLink(Vec<u8>),
+}
+
+/// The next member of an archive.
+pub(super) fn next<R: Read>(archive: &mut Archive<R>) -> Result<Option<Member>, TarError> {
+    archive.next().map_err(|error| {
+        if matches!(&error, ReadError::Header { offset: 0, field: "checksum" }) {
+            TarError::NotATar(error)
+        } else {
+            TarError::Read(error)
+        }
+    })
+}
+
+/// Stores a member's content, which is read from `data`; its path still has to be given to it.
+pub(super) fn store(
+    builder: &mut Builder,
+    member: Member,
+    data: &mut impl Read,
+) -> Result<(Vec<u8>, Addition), AddError> {
     let Member { path, kind, mode, uid, gid, mtime, size, xattrs: pairs } = member;
     let xattrs =
         xattrs(&path, pairs.iter().map(|(name, value)| (name.as_slice(), value.as_slice())))?;
     let attributes = Attributes { mode, uid, gid, mtime, xattrs };
     let node = match kind {
-        Kind::HardLink { target } => {
-            builder.tree.hard_link(&path, &target)?;
-            return Ok(());
-        }
+        Kind::HardLink { target } => return Ok((path, Addition::HardLink(target))),
         Kind::File { extents } => {
             let stored = builder.store(size, &extents, data);
             Node::File(stored.map_err(|source| AddError::Data { path: shown(&path), source })?)
@@ -83,6 +93,15 @@ fn add_member(builder: &mut Builder, member: Member, data: &mut impl Read) -> Re
         Kind::BlockDevice { major, minor } => Node::BlockDevice { major, minor },
         Kind::Fifo => Node::Fifo,
     };
-    builder.tree.insert(&path, attributes, node)?;
+    Ok((path, Addition::Node(attributes, node)))
+}
+
+fn add_member(builder: &mut Builder, member: Member, data: &mut impl Read) -> Result<(), AddError> {
+    match store(builder, member, data)? {
+        (path, Addition::HardLink(target)) => builder.tree.hard_link(&path, &target, None)?,
+        (path, Addition::Node(attributes, node)) => {
+            builder.tree.insert(&path, attributes, node)?;
+        }
+    }
     Ok(())
 }

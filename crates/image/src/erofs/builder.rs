@@ -8,6 +8,7 @@ use super::data::{BlockWriter, FileData, StoreError};
 use super::dirents::{self, Dirent};
 use super::disk::{BLOCK, DataLayout, InodeRecord, Superblock, encode_device};
 use super::layout::{Layout, Place, Tail};
+use super::reclaim;
 use super::tree::{Inode, InodeId, Node, Tree};
 use super::xattr::{self, XattrError};
 use crate::base::Limits;
@@ -87,6 +88,7 @@ impl Builder {
                 FinishError::TooLarge { limit: limit_bytes }
             }
         })?;
+        reclaim::reclaim(&file, &tree, &layout, first_late)?;
         file.seek(SeekFrom::Start(u64::from(first_late).saturating_mul(BLOCK)))?;
         let mut out = BufWriter::with_capacity(1 << 20, &file);
         write_late_blocks(&mut out, &tree, &layout)?;

@@ -68,6 +68,15 @@ impl FileData {
     }
 }
 
+impl Run {
+    /// First block and number of blocks that hold data of a file of `size` bytes.
+    pub(super) fn blocks(self, size: u64, chunk_bits: u8) -> (u64, u64) {
+        let before = self.chunk << chunk_bits;
+        let left = size.div_ceil(BLOCK).saturating_sub(before);
+        (self.block.into(), (self.chunks << chunk_bits).min(left))
+    }
+}
+
 /// How [`FileData::Blocks`] goes to disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stored {

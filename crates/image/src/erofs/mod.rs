@@ -16,6 +16,7 @@ mod data;
 mod dirents;
 mod disk;
 mod layout;
+mod reclaim;
 mod tree;
 mod xattr;
 
@@ -23,6 +24,8 @@ pub(crate) use builder::Builder;
 pub use builder::FinishError;
 pub use data::StoreError;
 pub use tree::TreeError;
-pub(crate) use tree::{Attributes, InodeId, Node};
+#[cfg(test)]
+pub(crate) use tree::tests::{impossible_names, listing};
+pub(crate) use tree::{Attributes, InodeId, Node, Tree, components, held_bytes};
 pub(crate) use xattr::Xattr;
 pub use xattr::XattrError;

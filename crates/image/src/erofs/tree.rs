@@ -3,6 +3,8 @@
 //! Paths are resolved **inside the tree only**. Nothing here touches the host's file system, so an archive whose path leads
 //! through a symbolic link ends up wherever that link points within the image, as it would in a chroot.
 
+mod removal;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use super::data::FileData;
@@ -180,14 +182,18 @@ impl Tree {
         self.add_child(parent, name, attributes, node)
     }
 
-    /// Gives the file at `target` another name.
-    pub(crate) fn hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<(), TreeError> {
+    /// Gives the file at `target` another name; `gone` is what was there when it no longer is.
+    pub(crate) fn hard_link(
+        &mut self,
+        path: &[u8],
+        target: &[u8],
+        gone: Option<InodeId>,
+    ) -> Result<(), TreeError> {
         let refused = |what| TreeError::HardLink { path: shown(path), target: shown(target), what };
-        let target_names = split(target)?;
-        let (name, above) = target_names.split_last().ok_or_else(|| refused("the root"))?;
-        let directory =
-            self.resolve(target, above, Missing::Stop)?.ok_or_else(|| refused("not there"))?;
-        let inode = *self.get(directory).children.get(*name).ok_or_else(|| refused("not there"))?;
+        if split(target)?.is_empty() {
+            return Err(refused("the root"));
+        }
+        let inode = self.find(target)?.or(gone).ok_or_else(|| refused("not there"))?;
         if self.get(inode).node == Node::Directory {
             return Err(refused("a directory"));
         }
@@ -199,6 +205,16 @@ impl Tree {
         self.link(parent, name, inode)
     }
 
+    /// What is at `path`; a symbolic link at its end is not followed.
+    pub(crate) fn find(&mut self, path: &[u8]) -> Result<Option<InodeId>, TreeError> {
+        let names = split(path)?;
+        let Some((name, above)) = names.split_last() else {
+            return Ok(Some(ROOT));
+        };
+        let directory = self.resolve(path, above, Missing::Stop)?;
+        Ok(directory.and_then(|directory| self.get(directory).children.get(*name).copied()))
+    }
+
     /// Adds a new file called `name` to the directory `parent`, replacing what had the name.
     pub(crate) fn add_child(
         &mut self,
@@ -207,12 +223,7 @@ impl Tree {
         attributes: Attributes,
         node: Node,
     ) -> Result<InodeId, TreeError> {
-        let inline = if let Node::File(data) = &node { data.inline_bytes() } else { 0 };
-        let target = if let Node::Symlink(target) = &node { target.len() } else { 0 };
-        self.charge(
-            0,
-            attributes_bytes(&attributes).saturating_add(inline).saturating_add(target),
-        )?;
+        self.charge(0, held_bytes(&attributes, &node))?;
         let id = InodeId(self.inodes.len());
         self.inodes.push(Inode { attributes, node, children: BTreeMap::new() });
         self.link(parent, name, id)?;
@@ -361,12 +372,26 @@ fn split(path: &[u8]) -> Result<Vec<&[u8]>, TreeError> {
     Ok(names)
 }
 
-fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+pub(crate) fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".")
 }
 
 fn implicit_attributes() -> Attributes {
     Attributes { mode: 0o755, ..Attributes::default() }
+}
+
+/// Bytes that a file takes in memory until the image is finished.
+pub(crate) fn held_bytes(attributes: &Attributes, node: &Node) -> usize {
+    let content = match node {
+        Node::File(data) => data.inline_bytes(),
+        Node::Symlink(target) => target.len(),
+        Node::Directory
+        | Node::CharDevice { .. }
+        | Node::BlockDevice { .. }
+        | Node::Fifo
+        | Node::Socket => 0,
+    };
+    attributes_bytes(attributes).saturating_add(content)
 }
 
 fn attributes_bytes(attributes: &Attributes) -> usize {
@@ -383,4 +408,4 @@ const ROOT: InodeId = InodeId(0);
 const MAX_LINKS: u32 = 40;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -9,7 +9,7 @@ use bandsox_image::base::{Base, Format, Limits, prepare};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lsetxattr, makedev, mknodat};
 use tempfile::TempDir;
 
-fn run(program: &str, arguments: &[&str]) -> Output {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Output {
     let output = Command::new(program).args(arguments).output().expect("the program runs");
     let said = format!(
         "{}{}",
@@ -20,7 +20,7 @@ fn run(program: &str, arguments: &[&str]) -> Output {
     output
 }
 
-fn path(path: &Path) -> &str {
+pub(crate) fn path(path: &Path) -> &str {
     path.to_str().expect("test paths are text")
 }
 

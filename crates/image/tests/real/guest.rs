@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::artifacts::kernel_deb;
 use crate::base::plant;
+use crate::layers::eventful;
 
 /// How long a guest may take on a very busy machine.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -150,8 +151,8 @@ fn describer(dir: &Path) -> PathBuf {
     program
 }
 
-#[test]
-fn a_guest_sees_exactly_what_the_directory_held() {
+/// Asserts that a guest finds in `image` what is in the directory that `prepared` gives besides, in every respect.
+fn assert_a_guest_sees(prepared: impl FnOnce(&Bench) -> (PathBuf, PathBuf)) {
     let tools = TempDir::new().expect("a temporary directory");
     let describe = describer(tools.path());
     let bench = Bench::new(
@@ -164,16 +165,11 @@ poweroff -f
 ",
         &[&describe],
     );
-    let root = bench.path("root");
-    plant(&root);
-    fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).expect("chmods");
-    let images = bench.path("images");
-    fs::create_dir(&images).expect("creates");
-    let base = prepare(&root, &images, &Limits::default()).expect("prepares");
+    let (image, root) = prepared(&bench);
     let results = bench.path("results");
     File::create(&results).expect("creates").set_len(16 << 20).expect("grows");
 
-    let said = bench.boot(&[(&base.path, false), (&results, true)]);
+    let said = bench.boot(&[(&image, false), (&results, true)]);
 
     let length: usize = result(&said).parse().expect("a number");
     let found = String::from_utf8_lossy(&fs::read(&results).expect("reads")[..length]).into_owned();
@@ -183,6 +179,28 @@ poweroff -f
         assert_eq!(found, want);
     }
     assert_eq!(found.lines().count(), want.lines().count());
+}
+
+#[test]
+fn a_guest_sees_exactly_what_the_directory_held() {
+    assert_a_guest_sees(|bench| {
+        let root = bench.path("root");
+        plant(&root);
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).expect("chmods");
+        let images = bench.path("images");
+        fs::create_dir(&images).expect("creates");
+        let base = prepare(&root, &images, &Limits::default()).expect("prepares");
+        (base.path, root)
+    });
+}
+
+#[test]
+fn a_guest_sees_of_a_directory_s_layers_exactly_what_it_holds_in_the_end() {
+    let history = eventful();
+
+    assert_a_guest_sees(|_| {
+        (history.build("eventful", &history.layers).path, history.root.clone())
+    });
 }
 
 #[test]

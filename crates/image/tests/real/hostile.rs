@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bandsox_image::base::{Base, Limits, prepare};
+use bandsox_image::base::{Base, Layer, Limits, from_layers, prepare};
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 
@@ -318,5 +318,166 @@ proptest::proptest! {
 
         let check = Command::new("fsck.erofs").arg(&base.path).output().expect("fsck.erofs runs");
         proptest::prop_assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+    }
+}
+
+/// Builds an image of these layers, the lowest first, each compressed by gzip.
+fn layered(scene: &Scene, layers: &[Vec<u8>], limits: &Limits) -> Result<Base, String> {
+    let layers = layers.iter().map(|archive| {
+        let mut gzip = flate2::write::GzEncoder::new(
+            tempfile::tempfile().expect("a temporary file"),
+            flate2::Compression::fast(),
+        );
+        gzip.write_all(archive).expect("compresses");
+        let blob = gzip.finish().expect("compresses");
+        Ok::<_, std::convert::Infallible>(Layer { blob, label: "bad".to_owned(), diff_id: None })
+    });
+    from_layers(layers, "hostile", &scene.images, limits, &mut |_| {}).map_err(|error| {
+        let left: Vec<_> = fs::read_dir(&scene.images).expect("lists").collect();
+        assert!(left.is_empty(), "{left:?}");
+        chain(&error)
+    })
+}
+
+#[test]
+fn layers_that_climb_or_lie_are_refused_and_leave_nothing() {
+    let scene = Scene::new();
+    let lower = || Forged::new().file("etc/passwd", b"root").end();
+    let refusal = |upper: Forged| {
+        let refused = layered(&scene, &[lower(), upper.end()], &Limits::default());
+        let refused = refused.expect_err("hostile");
+        refused.strip_prefix("layer bad cannot be used: ").expect("names the layer").to_owned()
+    };
+
+    assert_eq!(
+        refusal(Forged::new().file("../../etc/passwd", b"x")),
+        "member ../../etc/passwd: path \"../../etc/passwd\" contains `..`"
+    );
+    assert_eq!(
+        refusal(Forged::new().file("../../etc/.wh.passwd", b"")),
+        "member ../../etc/passwd: path \"../../etc/passwd\" contains `..`"
+    );
+    assert_eq!(
+        refusal(Forged::new().file("etc/.wh...", b"")),
+        "member \"etc/.wh...\" removes nothing that could have a name"
+    );
+    assert_eq!(
+        refusal(Forged::new().link(EntryType::Link, "l", "/etc/shadow")),
+        "member l: hard link \"l\" names \"/etc/shadow\", which is not there"
+    );
+    assert_eq!(
+        refusal(Forged::new().link(EntryType::Symlink, ".", "elsewhere")),
+        "member .: path \".\" is the root and must be a directory"
+    );
+    assert_eq!(
+        refusal(Forged::new().member(EntryType::Regular, "f", "", 100_000, b"short")),
+        "member f: \"f\" cannot be stored: could not read the data: the archive is cut short"
+    );
+}
+
+#[test]
+fn a_layer_that_writes_and_removes_through_links_reaches_nothing_but_the_image() {
+    let scene = Scene::new();
+    let outside = scene.dir.path().join("outside");
+    fs::create_dir(&outside).expect("creates");
+    fs::write(outside.join("kept"), b"kept").expect("writes");
+    let target = outside.to_str().expect("text");
+    let climbing = format!("../../../../../../..{target}");
+    let lower = Forged::new()
+        .link(EntryType::Symlink, "evil", target)
+        .link(EntryType::Symlink, "climbing", &climbing)
+        .file("evil/first", b"first")
+        .end();
+    let upper = Forged::new()
+        .file("evil/.wh.kept", b"")
+        .file("climbing/.wh..wh..opq", b"")
+        .file("evil/second", b"second")
+        .file("climbing/third", b"third")
+        .file("/absolute", b"at the root")
+        .end();
+
+    let base = layered(&scene, &[lower, upper], &Limits::default()).expect("stays inside");
+
+    assert_eq!(fs::read(outside.join("kept")).expect("reads"), b"kept");
+    assert_eq!(fs::read_dir(&outside).expect("lists").count(), 1);
+    let out = unpacked(&base, scene.dir.path());
+    let inside = out.join(target.trim_start_matches('/'));
+    let mut names: Vec<_> = fs::read_dir(inside)
+        .expect("lists")
+        .map(|entry| entry.expect("lists").file_name().into_string().expect("text"))
+        .collect();
+    names.sort();
+    assert_eq!(names, ["second", "third"]);
+    assert_eq!(fs::read(out.join("absolute")).expect("reads"), b"at the root");
+}
+
+/// A gzip stream of a tar with one file of `gibibytes` GiB of zeros, made without holding it.
+fn zeros_gzipped(gibibytes: u64) -> fs::File {
+    let blob = tempfile::tempfile().expect("a temporary file");
+    let mut gzip = flate2::write::GzEncoder::new(blob, flate2::Compression::new(4));
+    let mut header = Header::new_gnu();
+    header.set_path("zeros").expect("fits");
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(gibibytes << 30);
+    header.set_cksum();
+    gzip.write_all(header.as_bytes()).expect("compresses");
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..gibibytes << 10 {
+        gzip.write_all(&zeros).expect("compresses");
+    }
+    gzip.write_all(&[0; 1024]).expect("compresses");
+    gzip.finish().expect("compresses")
+}
+
+#[test]
+fn gibibytes_of_zeros_in_a_small_layer_stay_small_or_stop_at_the_limit() {
+    let scene = Scene::new();
+    let layer = || {
+        let blob = zeros_gzipped(2);
+        assert!(blob.metadata().expect("stats").len() < 16 << 20);
+        [Ok::<_, std::convert::Infallible>(Layer { blob, label: "bomb".into(), diff_id: None })]
+    };
+    let build = |limits: &Limits| {
+        from_layers(layer().into_iter(), "bomb", &scene.images, limits, &mut |_| {})
+    };
+
+    let bounded = Limits { source_bytes: 1 << 30, ..Limits::default() };
+    let refused = chain(&build(&bounded).expect_err("over the limit"));
+    assert!(refused.contains("data of 2147483648 bytes is over the limit"), "{refused}");
+    assert_eq!(fs::read_dir(&scene.images).expect("lists").count(), 0);
+
+    let base = build(&Limits::default()).expect("zeros are holes");
+    assert!(fs::metadata(&base.path).expect("stats").len() < 4 << 20);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 48, ..proptest::prelude::ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_layers_add_and_remove_the_image_is_whole(
+        lower in proptest::collection::vec(proptest::arbitrary::any::<Step>(), 1..40),
+        upper in proptest::collection::vec(proptest::arbitrary::any::<Step>(), 1..20),
+        markers in proptest::collection::vec((0u8..4, 0u8..60), 0..10)
+    ) {
+        let scene = Scene::new();
+        let mut changes = Forged::new();
+        for (directory, name) in markers {
+            let directory = ["", "d/", "d/e/", "long-directory-name/d/"][usize::from(directory)];
+            let name = if name == 0 { ".wh.opq".to_owned() } else { "n".repeat(name.into()) };
+            changes = changes.file(&format!("{directory}.wh.{name}"), b"");
+        }
+        let Forged(mut top) = changes;
+        top.extend(forge(&upper));
+
+        let base = layered(&scene, &[forge(&lower), top], &Limits::default());
+        let base = base.expect("nothing hostile in it");
+
+        let check = Command::new("fsck.erofs").arg(&base.path).output().expect("fsck.erofs runs");
+        proptest::prop_assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+        let out = unpacked(&base, scene.dir.path());
+        let marker = Command::new("find").arg(out).args(["-name", ".wh.*"]).output();
+        proptest::prop_assert_eq!(marker.expect("find runs").stdout, b"");
     }
 }

@@ -7,3 +7,4 @@ mod base;
 mod guest;
 mod hostile;
 mod kernel;
+mod layers;

@@ -38,6 +38,43 @@ fn paths(tree: &Tree) -> Vec<String> {
     found
 }
 
+/// All files, sorted, each as a line: `/dir/ 755`, `/file 644 content`, `/link -> target`.
+pub(crate) fn listing(tree: &Tree) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut pending = vec![(String::new(), ROOT)];
+    while let Some((path, id)) = pending.pop() {
+        let Inode { attributes, node, children } = tree.get(id);
+        let mode = attributes.mode;
+        found.push(match node {
+            Node::Directory => format!("{path}/ {mode:o}"),
+            Node::Symlink(target) => format!("{path} -> {}", String::from_utf8_lossy(target)),
+            Node::File(FileData::Inline(bytes)) => {
+                format!("{path} {mode:o} {}", String::from_utf8_lossy(bytes))
+            }
+            Node::File(_)
+            | Node::CharDevice { .. }
+            | Node::BlockDevice { .. }
+            | Node::Fifo
+            | Node::Socket => format!("{path} {mode:o} {node:?}"),
+        });
+        for (name, child) in children {
+            pending.push((format!("{path}/{}", String::from_utf8_lossy(name)), *child));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Names in the tree that no directory can hold.
+pub(crate) fn impossible_names(tree: &Tree) -> Vec<Vec<u8>> {
+    let names = tree.inodes.iter().flat_map(|inode| inode.children.keys());
+    let is_impossible = |name: &&Box<[u8]>| {
+        let length = (1..=255).contains(&name.len());
+        !length || matches!(&***name, b"." | b"..") || name.contains(&b'/') || name.contains(&0)
+    };
+    names.filter(is_impossible).map(|name| name.to_vec()).collect()
+}
+
 #[test]
 fn climbing_paths_are_refused_and_absolute_ones_begin_at_the_root() {
     let mut tree = tree();
@@ -115,12 +152,12 @@ fn hard_links_share_a_file_and_bad_ones_say_why() {
     let inode = file(&mut tree, "d/f").expect("inserts");
     symlink(&mut tree, "s", "d");
 
-    tree.hard_link(b"e/g", b"./s/f").expect("links");
+    tree.hard_link(b"e/g", b"./s/f", None).expect("links");
     let parent = tree.resolve(b"e", &[b"e"], Missing::Stop).expect("resolves").expect("is there");
     assert_eq!(tree.get(parent).children.get(&b"g"[..]), Some(&inode));
 
     let said = |tree: &mut Tree, target: &str| {
-        tree.hard_link(b"h", target.as_bytes()).expect_err("bad").to_string()
+        tree.hard_link(b"h", target.as_bytes(), None).expect_err("bad").to_string()
     };
     assert_eq!(
         said(&mut tree, "nowhere/f"),
