@@ -38,6 +38,9 @@ pub(crate) const TEST: &[Need] = &[
     need("xz", "xz-utils"),
     need("socat", "socat"),
     need("strace", "strace"),
+    need("docker-registry", "docker-registry"),
+    need("skopeo", "skopeo"),
+    need("umoci", "umoci"),
 ];
 
 /// Installs those that are missing; does nothing, and needs no privilege, when none is.
