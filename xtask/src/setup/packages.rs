@@ -38,6 +38,8 @@ pub(crate) const TEST: &[Need] = &[
     need("xz", "xz-utils"),
     need("socat", "socat"),
     need("strace", "strace"),
+    need("docker-registry", "docker-registry"),
+    need("skopeo", "skopeo"),
     need("umoci", "umoci"),
     need("zstd", "zstd"),
     FUZZ[0],

@@ -1,0 +1,41 @@
+//! What makes a base image of layers.
+
+use std::error::Error;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// One verified layer, as the registry has it.
+#[derive(Debug)]
+pub struct Layer {
+    /// The blob, from its beginning.
+    pub blob: File,
+    /// For messages: its digest.
+    pub label: String,
+    /// `sha256:…` of the uncompressed tar, as the image's config says.
+    pub diff_id: Option<String>,
+}
+
+/// A layer did not arrive. Why, the pull says; whoever builds only passes this on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the layer did not arrive")]
+pub struct LayerMissing;
+
+/// Makes a base image of layers.
+pub trait BaseBuilder {
+    /// Writes the layers, from the lowest up, into one image below `images_dir`, and says where it is.
+    ///
+    /// The iterator blocks until its next layer is there, so that one layer is written while the next is on its way. `key` is
+    /// equal for equal layers: who finds that it has built them before need not ask for any. `report` takes how many bytes
+    /// of the layers have been written.
+    ///
+    /// # Errors
+    ///
+    /// Whatever stopped it. Nothing is left behind in `images_dir`.
+    fn build(
+        &self,
+        layers: &mut dyn Iterator<Item = Result<Layer, LayerMissing>>,
+        key: &str,
+        images_dir: &Path,
+        report: &mut dyn FnMut(u64),
+    ) -> Result<PathBuf, Box<dyn Error + Send + Sync>>;
+}
