@@ -67,12 +67,12 @@ pub(crate) fn listing(tree: &Tree) -> Vec<String> {
 
 /// Names in the tree that no directory can hold.
 pub(crate) fn impossible_names(tree: &Tree) -> Vec<Vec<u8>> {
-    let names = tree.inodes.iter().flat_map(|inode| inode.children.keys());
-    let is_impossible = |name: &&Box<[u8]>| {
-        let length = (1..=255).contains(&name.len());
-        !length || matches!(&***name, b"." | b"..") || name.contains(&b'/') || name.contains(&0)
+    let names = tree.inodes.iter().flat_map(|inode| inode.children.keys()).map(|name| &**name);
+    let is_impossible = |name: &&[u8]| {
+        let is_off = !(1..=255).contains(&name.len());
+        is_off || matches!(*name, b"." | b"..") || name.contains(&b'/') || name.contains(&0)
     };
-    names.filter(is_impossible).map(|name| name.to_vec()).collect()
+    names.filter(is_impossible).map(<[u8]>::to_vec).collect()
 }
 
 #[test]
