@@ -13,6 +13,8 @@ mod builder;
 mod cancel;
 mod config;
 mod digest;
+mod images;
+mod local;
 mod lock;
 mod manifest;
 mod platform;
@@ -27,6 +29,11 @@ pub use blobs::{FetchError, Patience};
 pub use builder::{BaseBuilder, Layer, LayerMissing};
 pub use config::{ConfigError, ImageConfig};
 pub use digest::{Digest, DigestError};
+pub use images::{
+    Destination, ExportError, ImportError, InUse, Inspected, ListError, Listed, Output, PruneError,
+    Pruned, PrunedItem, PrunedKind, RemoveError, Removed, ResolveError,
+};
+pub use local::LocalError;
 pub use lock::{ImagesLock, LockError};
 pub use manifest::{
     Descriptor, MAX_DOCUMENT_BYTES, MAX_LAYER_BYTES, MAX_LAYERS, Manifest, ManifestError,

@@ -14,6 +14,7 @@ use crate::builder::BaseBuilder;
 use crate::cancel::Cancel;
 use crate::config::{self, ConfigError, ConfigFile};
 use crate::digest::Digest;
+use crate::local::LocalError;
 use crate::lock::LockError;
 use crate::manifest::{MAX_DOCUMENT_BYTES, Manifest, ManifestError};
 use crate::platform::Platform;
@@ -100,6 +101,14 @@ pub enum PullError {
         /// Why.
         source: ConfigError,
     },
+    /// The layout or the archive cannot be used.
+    #[error("image {reference} cannot be used")]
+    Local {
+        /// Its canonical name.
+        reference: String,
+        /// Why.
+        source: LocalError,
+    },
     /// The layers do not make a base image.
     #[error("could not build a base of image {reference}")]
     Build {
@@ -119,11 +128,11 @@ pub enum PullError {
 }
 
 /// What a name stands for, with everything but the layers in the store.
-struct Resolved {
-    reference: String,
-    manifest_digest: Digest,
-    manifest: Manifest,
-    stamp: Option<String>,
+pub(crate) struct Resolved {
+    pub(crate) reference: String,
+    pub(crate) manifest_digest: Digest,
+    pub(crate) manifest: Manifest,
+    pub(crate) stamp: Option<String>,
 }
 
 impl ImageStore {
@@ -156,12 +165,26 @@ impl ImageStore {
         }
         match source {
             Source::Registry(name) => self.pull_registry(name, options, builder, report),
-            Source::Layout { .. } | Source::Archive { .. } => todo!(),
+            Source::Layout { dir, pick } => {
+                self.pull_layout(reference, (dir, pick), options, builder, report)
+            }
+            Source::Archive { input, pick } => {
+                self.pull_archive(reference, (input, pick), options, builder, report)
+            }
         }
     }
 
+    /// The image that a name had, if it still stands for the same and all of it is there.
+    fn unchanged(&self, reference: &str, manifest: &Digest) -> Option<Image> {
+        let image = self.find(reference)?;
+        let same = image.record.manifest_digest.as_ref() == Some(manifest);
+        let there = |digest: &Digest| self.blobs.size(digest).is_some();
+        let whole = same && there(manifest) && image.record.layers.iter().all(there);
+        whole.then_some(image)
+    }
+
     /// Config, layers, base, record.
-    fn complete(
+    pub(crate) fn complete(
         &self,
         resolved: Resolved,
         options: &PullOptions,
@@ -169,8 +192,17 @@ impl ImageStore {
         job: Job<'_>,
     ) -> Result<Image, PullError> {
         let reference = resolved.reference.clone();
+        if let Some(image) = self.unchanged(&reference, &resolved.manifest_digest) {
+            return Ok(image);
+        }
         let file = self.config_file(&resolved, &options.platform, job)?;
-        let base = self.base_of(&resolved, &file, options.parallel, builder, job)?;
+        let base = match self.base_of(&resolved, &file, options.parallel, builder, job) {
+            Err(PullError::Build { .. }) if self.drop_damaged(&resolved.manifest) => {
+                let again = Job { cancel: &Cancel::default(), ..job };
+                self.base_of(&resolved, &file, options.parallel, builder, again)?
+            }
+            other => other?,
+        };
         let store_error = |source| PullError::Store { reference: reference.clone(), source };
         let base_name = base.strip_prefix(self.dir()).ok().and_then(Path::to_str);
         let Some(base_name) = base_name.filter(|name| !name.contains('/')) else {
@@ -197,6 +229,17 @@ impl ImageStore {
             total: record.size,
         });
         Ok(Image { record, base, config: file.config })
+    }
+
+    /// Deletes the layers that are no longer what they were when they were stored; whether there were any.
+    fn drop_damaged(&self, manifest: &Manifest) -> bool {
+        let mut any = false;
+        for layer in &manifest.layers {
+            if self.blobs.is_damaged(&layer.digest) {
+                any |= crate::atomic::delete(&self.blobs.path(&layer.digest)).is_ok();
+            }
+        }
+        any
     }
 
     fn config_file(
