@@ -48,7 +48,7 @@ impl Blobs {
     /// Its length, if it is there.
     pub(crate) fn size(&self, digest: &Digest) -> Option<u64> {
         let about = fs::symlink_metadata(self.path(digest)).ok()?;
-        about.is_file().then(|| about.len())
+        about.is_file().then_some(about.len())
     }
 
     pub(crate) fn reader(&self, digest: &Digest) -> io::Result<File> {

@@ -66,24 +66,20 @@ pub(super) fn ingest(
             return Err(LocalError::TooMuch { what: "bytes in a member", most: MAX_LAYER_BYTES });
         }
         let name = plain(&String::from_utf8_lossy(&entry.path_bytes()));
-        match entry.header().entry_type() {
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let file_error = |source| LocalError::File { path: blobs.partial_dir(), source };
-                let stored = blobs.take(&mut entry, progress).map_err(file_error)?;
-                if stored.new {
-                    members.added.push(stored.descriptor.digest.clone());
-                }
-                members.files.insert(name, stored.descriptor);
+        let kind = entry.header().entry_type();
+        if [EntryType::Regular, EntryType::Continuous, EntryType::GNUSparse].contains(&kind) {
+            let file_error = |source| LocalError::File { path: blobs.partial_dir(), source };
+            let stored = blobs.take(&mut entry, progress).map_err(file_error)?;
+            if stored.new {
+                members.added.push(stored.descriptor.digest.clone());
             }
-            EntryType::Symlink | EntryType::Link => {
-                let target = entry.link_name_bytes().unwrap_or_default();
-                let target = String::from_utf8_lossy(&target).into_owned();
-                let is_symlink = entry.header().entry_type() == EntryType::Symlink;
-                let base =
-                    if is_symlink { name.rsplit_once('/').map_or("", |(dir, _)| dir) } else { "" };
-                members.links.insert(name.clone(), plain(&format!("{base}/{target}")));
-            }
-            _ => {}
+            members.files.insert(name, stored.descriptor);
+        } else if [EntryType::Symlink, EntryType::Link].contains(&kind) {
+            let target = entry.link_name_bytes().unwrap_or_default();
+            let target = String::from_utf8_lossy(&target).into_owned();
+            let dir = name.rsplit_once('/').map_or("", |(dir, _)| dir);
+            let from = if kind == EntryType::Symlink { dir } else { "" };
+            members.links.insert(name.clone(), plain(&format!("{from}/{target}")));
         }
     }
     Ok(())

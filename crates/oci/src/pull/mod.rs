@@ -83,7 +83,7 @@ pub enum PullError {
         /// What could not be had.
         what: String,
         /// Why.
-        source: FetchError,
+        source: Box<FetchError>,
     },
     /// The manifest is not one that we can use.
     #[error("image {reference} cannot be used")]
@@ -91,7 +91,7 @@ pub enum PullError {
         /// Its canonical name.
         reference: String,
         /// Why.
-        source: ManifestError,
+        source: Box<ManifestError>,
     },
     /// Nor is the config.
     #[error("image {reference} cannot be used")]
@@ -99,7 +99,7 @@ pub enum PullError {
         /// Its canonical name.
         reference: String,
         /// Why.
-        source: ConfigError,
+        source: Box<ConfigError>,
     },
     /// The layout or the archive cannot be used.
     #[error("image {reference} cannot be used")]
@@ -107,7 +107,7 @@ pub enum PullError {
         /// Its canonical name.
         reference: String,
         /// Why.
-        source: LocalError,
+        source: Box<LocalError>,
     },
     /// The layers do not make a base image.
     #[error("could not build a base of image {reference}")]
@@ -125,6 +125,16 @@ pub enum PullError {
         /// What the operating system said.
         source: io::Error,
     },
+}
+
+impl PullError {
+    fn fetch(what: String, source: FetchError) -> Self {
+        Self::Fetch { what, source: Box::new(source) }
+    }
+
+    fn local(reference: &str, source: LocalError) -> Self {
+        Self::Local { reference: reference.to_owned(), source: Box::new(source) }
+    }
 }
 
 /// What a name stands for, with everything but the layers in the store.
@@ -251,7 +261,7 @@ impl ImageStore {
         let reference = || resolved.reference.clone();
         let Manifest { config, layers } = &resolved.manifest;
         let what = || format!("the config of {}", resolved.reference);
-        fetch(job, config).map_err(|source| PullError::Fetch { what: what(), source })?;
+        fetch(job, config).map_err(|source| PullError::fetch(what(), source))?;
         let bytes = match self.blobs.document(&config.digest, MAX_DOCUMENT_BYTES) {
             Some(bytes) => bytes,
             None => {
@@ -259,11 +269,11 @@ impl ImageStore {
                 let path = self.blobs.path(&config.digest);
                 crate::atomic::delete(&path)
                     .map_err(|source| PullError::Store { reference: reference(), source })?;
-                fetch(job, config).map_err(|source| PullError::Fetch { what: what(), source })?;
+                fetch(job, config).map_err(|source| PullError::fetch(what(), source))?;
                 self.blobs.document(&config.digest, MAX_DOCUMENT_BYTES).unwrap_or_default()
             }
         };
-        let error = |source| PullError::Config { reference: reference(), source };
+        let error = |source| PullError::Config { reference: reference(), source: Box::new(source) };
         let file = config::parse(&bytes).map_err(error)?;
         if file.diff_ids.len() != layers.len() {
             let (diff_ids, layers) = (file.diff_ids.len(), layers.len());
@@ -271,7 +281,7 @@ impl ImageStore {
         }
         match &file.platform {
             Some(actual) if !wanted.accepts(actual) => {
-                let (actual, wanted) = (actual.clone(), wanted.clone());
+                let (actual, wanted) = (Box::new(actual.clone()), Box::new(wanted.clone()));
                 Err(error(ConfigError::Platform { actual, wanted }))
             }
             Some(_) | None => Ok(file),

@@ -32,7 +32,7 @@ impl ImageStore {
         let reference = name.whole();
         let cancel = Cancel::default();
         let what = || format!("the manifest of {reference}");
-        let fetch_error = |source| PullError::Fetch { what: what(), source };
+        let fetch_error = |source| PullError::fetch(what(), source);
         let registry =
             Registry::new(name, &options.registries, &options.patience).map_err(fetch_error)?;
         let first = name.digest().or(name.tag()).unwrap_or("latest").to_owned();
@@ -56,7 +56,7 @@ impl ImageStore {
         builder: &dyn BaseBuilder,
         report: &Report<'_>,
     ) -> Result<Image, PullError> {
-        let local = |source| PullError::Local { reference: reference.clone(), source };
+        let local = |source| PullError::local(&reference, source);
         let layout = Layout::open(options.cwd.join(dir)).map_err(local)?;
         let (bytes, manifest) = layout.manifest(pick, &options.platform).map_err(local)?;
         let manifest_digest = self
@@ -88,7 +88,7 @@ impl ImageStore {
         let path = options.cwd.join(path);
         let local = |source| {
             let source = LocalError::File { path: path.clone(), source };
-            PullError::Local { reference: reference.clone(), source }
+            PullError::local(&reference, source)
         };
         let mut file = File::open(&path).map_err(local)?;
         let stamp = stamp(&file.metadata().map_err(local)?);
@@ -118,7 +118,7 @@ impl ImageStore {
             report(Progress { digest: None, phase: Phase::Pulling, done, total: 0 });
         };
         let unpacked = archive::unpack(&self.blobs, input, pick, &options.platform, &mut progress)
-            .map_err(|source| PullError::Local { reference: shown.clone(), source })?;
+            .map_err(|source| PullError::local(&shown, source))?;
         let Unpacked { bytes, manifest, name } = unpacked;
         let manifest_digest = self
             .blobs
@@ -146,7 +146,8 @@ pub(super) fn walk(
     platform: &Platform,
     get: impl Fn(&str) -> Result<Vec<u8>, PullError>,
 ) -> Result<(Vec<u8>, Manifest), PullError> {
-    let error = |source| PullError::Manifest { reference: reference.to_owned(), source };
+    let error =
+        |source| PullError::Manifest { reference: reference.to_owned(), source: Box::new(source) };
     let mut name = first;
     for _ in 0..MAX_DEPTH {
         let bytes = get(&name)?;
