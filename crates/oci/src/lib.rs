@@ -17,6 +17,7 @@ mod images;
 mod local;
 mod lock;
 mod manifest;
+mod name;
 mod platform;
 mod progress;
 mod pull;
@@ -38,11 +39,12 @@ pub use lock::{ImagesLock, LockError};
 pub use manifest::{
     Descriptor, MAX_DOCUMENT_BYTES, MAX_LAYER_BYTES, MAX_LAYERS, Manifest, ManifestError,
 };
+pub use name::registry_name;
 pub use oci_spec::distribution::Reference;
 pub use platform::{Platform, PlatformError};
 pub use progress::{Phase, Progress, Report};
 pub use pull::{Policy, PullError, PullOptions};
 pub use record::Record;
 pub use registry::{CredentialError, Mirror, RegistrySettings, SettingsError, TokenError};
-pub use source::{Input, Kind, Pick, Source, SourceError, classify, registry_name};
+pub use source::{Input, Kind, Pick, Source, SourceError, classify};
 pub use store::{Image, ImageStore, OpenError};

@@ -12,8 +12,8 @@ use crate::digest::{Digest, Hasher};
 use crate::local::layout::is_layout;
 use crate::lock::LockError;
 use crate::manifest::{self, Document, MAX_DOCUMENT_BYTES, Manifest, OCI_MANIFEST};
+use crate::name::registry_name;
 use crate::record::Record;
-use crate::source::registry_name;
 use crate::store::ImageStore;
 
 /// Where an image is written.

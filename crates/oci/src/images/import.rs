@@ -14,10 +14,11 @@ use crate::builder::BaseBuilder;
 use crate::digest::Hasher;
 use crate::local::layout::is_layout;
 use crate::lock::LockError;
+use crate::name::registry_name;
 use crate::progress::Report;
 use crate::pull::{PullError, PullOptions};
 use crate::record::Record;
-use crate::source::{Pick, SourceError, registry_name};
+use crate::source::{Pick, SourceError};
 use crate::store::{Image, ImageStore};
 
 /// Why nothing was imported.

@@ -13,8 +13,9 @@ use crate::digest::Digest;
 use crate::manifest::{
     self, Descriptor, Document, MAX_LAYERS, Manifest, ManifestError, OCI_CONFIG, OCI_MANIFEST,
 };
+use crate::name::registry_name;
 use crate::platform::Platform;
-use crate::source::{Pick, registry_name};
+use crate::source::Pick;
 
 /// An image that was in an archive and is in the store now.
 pub(crate) struct Unpacked {
