@@ -81,9 +81,9 @@ pub enum ConfigError {
     #[error("the image is for {actual}; want {wanted}")]
     Platform {
         /// What it is for.
-        actual: Platform,
+        actual: Box<Platform>,
         /// What was asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
     },
 }
 

@@ -13,8 +13,11 @@ mod builder;
 mod cancel;
 mod config;
 mod digest;
+mod images;
+mod local;
 mod lock;
 mod manifest;
+mod name;
 mod platform;
 mod progress;
 mod pull;
@@ -27,15 +30,21 @@ pub use blobs::{FetchError, Patience};
 pub use builder::{BaseBuilder, Layer, LayerMissing};
 pub use config::{ConfigError, ImageConfig};
 pub use digest::{Digest, DigestError};
+pub use images::{
+    Destination, ExportError, ImportError, InUse, Inspected, ListError, Listed, Output, PruneError,
+    Pruned, PrunedItem, PrunedKind, RemoveError, Removed, ResolveError,
+};
+pub use local::LocalError;
 pub use lock::{ImagesLock, LockError};
 pub use manifest::{
     Descriptor, MAX_DOCUMENT_BYTES, MAX_LAYER_BYTES, MAX_LAYERS, Manifest, ManifestError,
 };
+pub use name::registry_name;
 pub use oci_spec::distribution::Reference;
 pub use platform::{Platform, PlatformError};
 pub use progress::{Phase, Progress, Report};
 pub use pull::{Policy, PullError, PullOptions};
 pub use record::Record;
 pub use registry::{CredentialError, Mirror, RegistrySettings, SettingsError, TokenError};
-pub use source::{Input, Kind, Pick, Source, SourceError, classify, registry_name};
+pub use source::{Input, Kind, Pick, Source, SourceError, classify};
 pub use store::{Image, ImageStore, OpenError};

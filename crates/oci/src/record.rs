@@ -82,7 +82,8 @@ impl Records {
             match read(&path) {
                 Ok(record) => all.whole.push(record),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(_) => all.damaged.push(path),
+                Err(error) if is_damage(&error) => all.damaged.push(path),
+                Err(error) => return Err(error),
             }
         }
         all.whole.sort_by(|a, b| a.reference.cmp(&b.reference));
@@ -96,6 +97,11 @@ impl Records {
     fn path(&self, reference: &str) -> PathBuf {
         self.dir.join(format!("{}.json", Digest::of(reference.as_bytes()).hex()))
     }
+}
+
+/// Whether the file was read and makes no sense, as opposed to a disk that does not answer.
+fn is_damage(error: &io::Error) -> bool {
+    [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof].contains(&error.kind())
 }
 
 fn read(path: &Path) -> io::Result<Record> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::distribution::{ParseError, Reference};
 
 use crate::digest::{Digest, DigestError};
+use crate::name::registry_name;
 
 /// Where an image comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,21 +176,6 @@ impl Pick {
             Self::Digest(digest) => format!("{sign}{digest}"),
         }
     }
-}
-
-/// Parses a name in a registry.
-///
-/// # Errors
-///
-/// [`SourceError::Name`], or [`SourceError::Digest`] for one that is not sha256.
-pub fn registry_name(text: &str) -> Result<Reference, SourceError> {
-    let reference: Reference =
-        text.parse().map_err(|rule| SourceError::Name { text: shown(text), rule })?;
-    if let Some(digest) = reference.digest() {
-        let error = |source| SourceError::Digest { text: shown(text), source };
-        digest.parse::<Digest>().map_err(error)?;
-    }
-    Ok(reference)
 }
 
 /// `DIR`, `DIR:TAG` or `DIR@sha256:…`; a tag has no slash in front of its first colon.

@@ -123,6 +123,14 @@ pub enum FetchError {
         /// How much should be.
         size: u64,
     },
+    /// It is here already, and the manifest does not know it.
+    #[error("{digest} does not have the {size} bytes that the manifest says")]
+    WrongSize {
+        /// What.
+        digest: Digest,
+        /// How much should be.
+        size: u64,
+    },
     /// It is something else.
     #[error("wrong content: its digest is {actual}; want {expected}")]
     WrongDigest {
@@ -138,6 +146,12 @@ pub enum FetchError {
         url: String,
         /// The bound.
         most: u64,
+    },
+    /// An archive's manifest names content that the archive does not have.
+    #[error("{digest} is not in the archive")]
+    NotInArchive {
+        /// What.
+        digest: Digest,
     },
     /// The store cannot be written, or a local source not be read.
     #[error("could not read or write {path}")]
@@ -188,6 +202,9 @@ pub(crate) struct Job<'a> {
 /// Sees to it that a blob is in the store.
 pub(crate) fn fetch(job: Job<'_>, what: &Descriptor) -> Result<(), FetchError> {
     let tell = |phase, done| job.tell(what, phase, done);
+    if job.blobs.size(&what.digest).is_some_and(|size| size != what.size) {
+        wrong_size(job, what)?;
+    }
     let slot = job.blobs.slot(&what.digest, job.cancel, &mut || tell(Phase::Waiting, 0));
     let path = job.blobs.path(&what.digest);
     match slot.map_err(|source| FetchError::File { path, source })? {
@@ -197,6 +214,16 @@ pub(crate) fn fetch(job: Job<'_>, what: &Descriptor) -> Result<(), FetchError> {
         }
         Slot::Cancelled => Err(FetchError::Cancelled),
         Slot::Ours(partial) => fill(job, what, partial),
+    }
+}
+
+/// A blob is there, of another size than the manifest says: one of the two is wrong.
+fn wrong_size(job: Job<'_>, what: &Descriptor) -> Result<(), FetchError> {
+    let path = job.blobs.path(&what.digest);
+    if job.blobs.is_damaged(&what.digest) {
+        crate::atomic::delete(&path).map_err(|source| FetchError::File { path, source })
+    } else {
+        Err(FetchError::WrongSize { digest: what.digest.clone(), size: what.size })
     }
 }
 
@@ -344,6 +371,8 @@ impl FetchError {
             | Self::Status { .. }
             | Self::Token { .. }
             | Self::DocumentTooLong { .. }
+            | Self::NotInArchive { .. }
+            | Self::WrongSize { .. }
             | Self::File { .. }
             | Self::Cancelled => Verdict::GiveUp,
         }

@@ -5,22 +5,31 @@
 mod fetch;
 mod partial;
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 pub use fetch::{FetchError, Patience};
 pub(crate) use fetch::{Job, Origin, Piece, fetch};
 pub(crate) use partial::{Partial, Slot};
 
-use crate::atomic;
+use crate::atomic::{self, TEMP_PREFIX};
 use crate::cancel::Cancel;
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
+use crate::manifest::Descriptor;
 
 /// The content-addressed part of the store.
 #[derive(Debug, Clone)]
 pub(crate) struct Blobs {
     dir: PathBuf,
+}
+
+/// What [`Blobs::take`] stored; its media type is left to the caller.
+pub(crate) struct Stored {
+    pub(crate) descriptor: Descriptor,
+    /// It was not there before.
+    pub(crate) new: bool,
 }
 
 impl Blobs {
@@ -39,7 +48,7 @@ impl Blobs {
     /// Its length, if it is there.
     pub(crate) fn size(&self, digest: &Digest) -> Option<u64> {
         let about = fs::symlink_metadata(self.path(digest)).ok()?;
-        about.is_file().then(|| about.len())
+        about.is_file().then_some(about.len())
     }
 
     pub(crate) fn reader(&self, digest: &Digest) -> io::Result<File> {
@@ -55,6 +64,24 @@ impl Blobs {
         (whole && Digest::of(&bytes) == *digest).then_some(bytes)
     }
 
+    /// Whether a blob is there and is not what its name says.
+    pub(crate) fn is_damaged(&self, digest: &Digest) -> bool {
+        let mut hasher = Hasher::default();
+        let mut buffer = vec![0; 256 << 10];
+        let Ok(mut file) = self.reader(digest) else {
+            return false;
+        };
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return hasher.finish() != *digest,
+                Ok(got) => hasher.update(buffer.get(..got).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // What cannot be read is as good as damaged.
+                Err(_) => return true,
+            }
+        }
+    }
+
     /// Stores bytes that are at hand.
     pub(crate) fn put(&self, bytes: &[u8]) -> io::Result<Digest> {
         let digest = Digest::of(bytes);
@@ -62,6 +89,40 @@ impl Blobs {
             atomic::write(&self.path(&digest), 0o400, bytes)?;
         }
         Ok(digest)
+    }
+
+    /// Stores everything that `input` still has, whatever its digest turns out to be.
+    pub(crate) fn take(
+        &self,
+        input: &mut dyn Read,
+        progress: &mut dyn FnMut(u64),
+    ) -> io::Result<Stored> {
+        let dir = self.partial_dir();
+        let mut file = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(&dir)?;
+        let (mut hasher, mut size) = (Hasher::default(), 0u64);
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let got = match input.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(got) => got,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let bytes = buffer.get(..got).unwrap_or_default();
+            file.write_all(bytes)?;
+            hasher.update(bytes);
+            size = size.saturating_add(u64::try_from(got).unwrap_or(u64::MAX));
+            progress(u64::try_from(got).unwrap_or(u64::MAX));
+        }
+        let digest = hasher.finish();
+        let new = self.size(&digest) != Some(size);
+        if new {
+            file.as_file().set_permissions(Permissions::from_mode(0o400))?;
+            file.as_file().sync_all()?;
+            file.persist(self.path(&digest)).map_err(|error| error.error)?;
+            atomic::sync_dir(&self.whole_dir())?;
+        }
+        Ok(Stored { descriptor: Descriptor { digest, size, media_type: String::new() }, new })
     }
 
     /// The place where the content of `digest` is to be written; waits for whoever writes it now.

@@ -73,9 +73,7 @@ impl ImageStore {
         });
         let State { error, .. } = board.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         match (error, built) {
-            (Some((digest, source)), _) => {
-                Err(PullError::Fetch { what: format!("layer {digest}"), source })
-            }
+            (Some((digest, source)), _) => Err(PullError::fetch(format!("layer {digest}"), source)),
             (None, Ok(base)) => Ok(base),
             (None, Err(source)) => {
                 Err(PullError::Build { reference: resolved.reference.clone(), source })

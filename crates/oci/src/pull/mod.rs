@@ -14,6 +14,7 @@ use crate::builder::BaseBuilder;
 use crate::cancel::Cancel;
 use crate::config::{self, ConfigError, ConfigFile};
 use crate::digest::Digest;
+use crate::local::LocalError;
 use crate::lock::LockError;
 use crate::manifest::{MAX_DOCUMENT_BYTES, Manifest, ManifestError};
 use crate::platform::Platform;
@@ -82,7 +83,7 @@ pub enum PullError {
         /// What could not be had.
         what: String,
         /// Why.
-        source: FetchError,
+        source: Box<FetchError>,
     },
     /// The manifest is not one that we can use.
     #[error("image {reference} cannot be used")]
@@ -90,7 +91,7 @@ pub enum PullError {
         /// Its canonical name.
         reference: String,
         /// Why.
-        source: ManifestError,
+        source: Box<ManifestError>,
     },
     /// Nor is the config.
     #[error("image {reference} cannot be used")]
@@ -98,7 +99,15 @@ pub enum PullError {
         /// Its canonical name.
         reference: String,
         /// Why.
-        source: ConfigError,
+        source: Box<ConfigError>,
+    },
+    /// The layout or the archive cannot be used.
+    #[error("image {reference} cannot be used")]
+    Local {
+        /// Its canonical name.
+        reference: String,
+        /// Why.
+        source: Box<LocalError>,
     },
     /// The layers do not make a base image.
     #[error("could not build a base of image {reference}")]
@@ -118,12 +127,22 @@ pub enum PullError {
     },
 }
 
+impl PullError {
+    fn fetch(what: String, source: FetchError) -> Self {
+        Self::Fetch { what, source: Box::new(source) }
+    }
+
+    fn local(reference: &str, source: LocalError) -> Self {
+        Self::Local { reference: reference.to_owned(), source: Box::new(source) }
+    }
+}
+
 /// What a name stands for, with everything but the layers in the store.
-struct Resolved {
-    reference: String,
-    manifest_digest: Digest,
-    manifest: Manifest,
-    stamp: Option<String>,
+pub(crate) struct Resolved {
+    pub(crate) reference: String,
+    pub(crate) manifest_digest: Digest,
+    pub(crate) manifest: Manifest,
+    pub(crate) stamp: Option<String>,
 }
 
 impl ImageStore {
@@ -156,12 +175,26 @@ impl ImageStore {
         }
         match source {
             Source::Registry(name) => self.pull_registry(name, options, builder, report),
-            Source::Layout { .. } | Source::Archive { .. } => todo!(),
+            Source::Layout { dir, pick } => {
+                self.pull_layout(reference, (dir, pick), options, builder, report)
+            }
+            Source::Archive { input, pick } => {
+                self.pull_archive(reference, (input, pick), options, builder, report)
+            }
         }
     }
 
+    /// The image that a name had, if it still stands for the same and all of it is there.
+    fn unchanged(&self, reference: &str, manifest: &Digest) -> Option<Image> {
+        let image = self.find(reference)?;
+        let same = image.record.manifest_digest.as_ref() == Some(manifest);
+        let there = |digest: &Digest| self.blobs.size(digest).is_some();
+        let whole = same && there(manifest) && image.record.layers.iter().all(there);
+        whole.then_some(image)
+    }
+
     /// Config, layers, base, record.
-    fn complete(
+    pub(crate) fn complete(
         &self,
         resolved: Resolved,
         options: &PullOptions,
@@ -169,8 +202,17 @@ impl ImageStore {
         job: Job<'_>,
     ) -> Result<Image, PullError> {
         let reference = resolved.reference.clone();
+        if let Some(image) = self.unchanged(&reference, &resolved.manifest_digest) {
+            return Ok(image);
+        }
         let file = self.config_file(&resolved, &options.platform, job)?;
-        let base = self.base_of(&resolved, &file, options.parallel, builder, job)?;
+        let base = match self.base_of(&resolved, &file, options.parallel, builder, job) {
+            Err(PullError::Build { .. }) if self.drop_damaged(&resolved.manifest) => {
+                let again = Job { cancel: &Cancel::default(), ..job };
+                self.base_of(&resolved, &file, options.parallel, builder, again)?
+            }
+            other => other?,
+        };
         let store_error = |source| PullError::Store { reference: reference.clone(), source };
         let base_name = base.strip_prefix(self.dir()).ok().and_then(Path::to_str);
         let Some(base_name) = base_name.filter(|name| !name.contains('/')) else {
@@ -199,6 +241,17 @@ impl ImageStore {
         Ok(Image { record, base, config: file.config })
     }
 
+    /// Deletes the layers that are no longer what they were when they were stored; whether there were any.
+    fn drop_damaged(&self, manifest: &Manifest) -> bool {
+        let mut any = false;
+        for layer in &manifest.layers {
+            if self.blobs.is_damaged(&layer.digest) {
+                any |= crate::atomic::delete(&self.blobs.path(&layer.digest)).is_ok();
+            }
+        }
+        any
+    }
+
     fn config_file(
         &self,
         resolved: &Resolved,
@@ -208,7 +261,7 @@ impl ImageStore {
         let reference = || resolved.reference.clone();
         let Manifest { config, layers } = &resolved.manifest;
         let what = || format!("the config of {}", resolved.reference);
-        fetch(job, config).map_err(|source| PullError::Fetch { what: what(), source })?;
+        fetch(job, config).map_err(|source| PullError::fetch(what(), source))?;
         let bytes = match self.blobs.document(&config.digest, MAX_DOCUMENT_BYTES) {
             Some(bytes) => bytes,
             None => {
@@ -216,11 +269,11 @@ impl ImageStore {
                 let path = self.blobs.path(&config.digest);
                 crate::atomic::delete(&path)
                     .map_err(|source| PullError::Store { reference: reference(), source })?;
-                fetch(job, config).map_err(|source| PullError::Fetch { what: what(), source })?;
+                fetch(job, config).map_err(|source| PullError::fetch(what(), source))?;
                 self.blobs.document(&config.digest, MAX_DOCUMENT_BYTES).unwrap_or_default()
             }
         };
-        let error = |source| PullError::Config { reference: reference(), source };
+        let error = |source| PullError::Config { reference: reference(), source: Box::new(source) };
         let file = config::parse(&bytes).map_err(error)?;
         if file.diff_ids.len() != layers.len() {
             let (diff_ids, layers) = (file.diff_ids.len(), layers.len());
@@ -228,7 +281,7 @@ impl ImageStore {
         }
         match &file.platform {
             Some(actual) if !wanted.accepts(actual) => {
-                let (actual, wanted) = (actual.clone(), wanted.clone());
+                let (actual, wanted) = (Box::new(actual.clone()), Box::new(wanted.clone()));
                 Err(error(ConfigError::Platform { actual, wanted }))
             }
             Some(_) | None => Ok(file),

@@ -1,20 +1,16 @@
 //! From a real registry.
 
 use std::fs;
-use std::path::Path;
 use std::sync::Mutex;
 
-use bandsox_oci::{Image, ImageStore, Phase, Policy, Progress, PullError, PullOptions, Source};
+use bandsox_oci::{Digest, ImageStore, Phase, Policy, Progress, PullOptions, Source};
+use serde_json::json;
 
 use crate::builder::Lines;
 use crate::content::layout;
+use crate::hostile::{Answer, Fixture, Server};
+use crate::pull;
 use crate::registry::Registry;
-
-fn pull(images: &Path, name: &str, policy: Policy) -> Result<Image, PullError> {
-    let store = ImageStore::open(images).expect("opens");
-    let source = Source::parse(name).expect("parses");
-    store.pull(&source, policy, &PullOptions::default(), &Lines, &|_| {})
-}
 
 #[test]
 fn an_image_from_a_registry_has_its_blobs_its_record_and_its_config() {
@@ -68,4 +64,108 @@ fn an_image_that_is_here_needs_no_registry_and_one_that_is_not_is_named() {
     let image = pull(&images, &name, Policy::Missing).expect("is here");
 
     assert_eq!(image, pull(&images, &name, Policy::Never).expect("is here"));
+}
+
+#[test]
+fn a_name_that_stands_for_something_else_by_now_is_followed_only_when_asked() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let registry = Registry::start(dir.path());
+    let (images, name) = (dir.path().join("images"), format!("{}/image:t", registry.host()));
+    registry.push(&layout(dir.path(), "old", 1, 1000), "old", "image:t");
+    let old = pull(&images, &name, Policy::Missing).expect("pulls");
+    registry.push(&layout(dir.path(), "new", 2, 1000), "new", "image:t");
+
+    let missing = pull(&images, &name, Policy::Missing).expect("is here");
+    let always = pull(&images, &name, Policy::Always).expect("pulls");
+    let by_digest = format!("{}/image@{}", registry.host(), digest(&old));
+
+    assert_eq!(missing, old);
+    assert_eq!(always.record.layers.len(), 2);
+    assert_eq!(pull(&images, &by_digest, Policy::Missing).expect("pulls").base, old.base);
+}
+
+#[test]
+fn pulls_of_one_image_at_once_do_the_work_once() {
+    let fixture = Fixture::new(4, 500_000);
+    let good = fixture.clone();
+    let server = Server::start(move |request| good.answer(request));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let name = format!("{}/image:t", server.host());
+
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| pull(dir.path(), &name, Policy::Always).expect("pulls"));
+        }
+    });
+
+    assert_eq!(server.asked("/blobs/").len(), 5);
+}
+
+#[test]
+fn of_an_index_the_image_for_the_wanted_machine_is_taken() {
+    let (amd, mut arm) = (Fixture::new(1, 1000), Fixture::new(1, 1000));
+    let config = String::from_utf8(arm.blobs[0].clone()).expect("is text");
+    arm.blobs[0] = config.replace("amd64", "arm64").into_bytes();
+    arm.manifest["config"]["digest"] = json!(Digest::of(&arm.blobs[0]));
+    let entry = |fixture: &Fixture, arch: &str| {
+        let text = fixture.manifest.to_string();
+        json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": text.len(),
+            "digest": Digest::of(text.as_bytes()),
+            "platform": {"os": "linux", "architecture": arch}})
+    };
+    let index =
+        json!({"schemaVersion": 2, "manifests": [entry(&arm, "arm64"), entry(&amd, "amd64")]});
+    let (amd_digest, arm_digest) = (Digest::of(amd.layer(0)), Digest::of(arm.layer(0)));
+    let server = Server::start(move |request| {
+        let arm_manifest = Digest::of(arm.manifest.to_string().as_bytes());
+        if request.path.ends_with("/manifests/t") {
+            Answer::Whole(200, "", index.to_string().into_bytes())
+        } else if request.path.contains(arm_manifest.hex()) {
+            arm.answer(request)
+        } else {
+            let other = Fixture { blobs: [&amd.blobs[..], &arm.blobs].concat(), ..amd.clone() };
+            other.answer(request)
+        }
+    });
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = ImageStore::open(dir.path()).expect("opens");
+    let source = Source::parse(&format!("{}/image:t", server.host())).expect("parses");
+    let pull_for = |platform: &str| {
+        let options =
+            PullOptions { platform: platform.parse().expect("parses"), ..crate::options() };
+        store.pull(&source, Policy::Missing, &options, &Lines, &|_| {})
+    };
+
+    assert_eq!(pull_for("linux/amd64").expect("pulls").record.layers, [amd_digest]);
+    assert_eq!(pull_for("linux/arm64").expect("pulls").record.layers, [arm_digest]);
+    let error = crate::chain(&pull_for("linux/s390x").expect_err("is not there"));
+    assert!(
+        error.contains("no image for linux/s390x; there is: linux/arm64, linux/amd64"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_blob_that_the_disk_has_spoilt_is_brought_again() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let fixture = Fixture::new(1, 1000);
+    let good = fixture.clone();
+    let server = Server::start(move |request| good.answer(request));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let name = format!("{}/image:t", server.host());
+    let image = pull(dir.path(), &name, Policy::Missing).expect("pulls");
+    for blob in fixture.blobs.iter() {
+        let path = dir.path().join("blobs/sha256").join(Digest::of(blob).hex());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("sets a mode");
+        fs::write(&path, vec![0; blob.len()]).expect("writes");
+    }
+    fs::remove_file(&image.base).expect("removes");
+
+    let again = pull(dir.path(), &name, Policy::Missing).expect("pulls");
+
+    assert_eq!(again.base, image.base);
+}
+
+fn digest(image: &bandsox_oci::Image) -> &Digest {
+    image.record.manifest_digest.as_ref().expect("has a manifest")
 }

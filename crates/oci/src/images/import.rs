@@ -1,0 +1,150 @@
+//! Giving a name to an image that is in a file or directory.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bandsox_image::base::{Limits, PrepareError, prepare};
+
+use super::allocated;
+use crate::atomic::{TEMP_PREFIX, sync_dir};
+use crate::builder::BaseBuilder;
+use crate::digest::Hasher;
+use crate::local::layout::is_layout;
+use crate::lock::LockError;
+use crate::name::registry_name;
+use crate::progress::Report;
+use crate::pull::{PullError, PullOptions};
+use crate::record::Record;
+use crate::source::{Pick, SourceError};
+use crate::store::{Image, ImageStore};
+
+/// Why nothing was imported.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// The name is none.
+    #[error(transparent)]
+    Name(#[from] SourceError),
+    /// The images cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A layout or an archive of an image cannot be used.
+    #[error(transparent)]
+    Image(#[from] PullError),
+    /// A disk, a tar or a directory cannot be used.
+    #[error(transparent)]
+    Base(#[from] PrepareError),
+    /// A file cannot be read or written.
+    #[error("could not import {path}")]
+    File {
+        /// What is imported.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl ImageStore {
+    /// Imports a root file system (tar, directory, ext4 or EROFS disk) or an image (OCI layout, OCI archive, Docker archive)
+    /// under a name. What it is, its content says.
+    ///
+    /// # Errors
+    ///
+    /// [`ImportError`].
+    pub fn import(
+        &self,
+        path: &Path,
+        name: &str,
+        options: &PullOptions,
+        builder: &dyn BaseBuilder,
+        report: &Report<'_>,
+    ) -> Result<Image, ImportError> {
+        let reference = registry_name(name)?.whole();
+        let _kept = self.keep()?;
+        let path = options.cwd.join(path);
+        let file_error = |source| ImportError::File { path: path.clone(), source };
+        if is_layout(&path) {
+            let from = (path.as_path(), &Pick::Only);
+            return Ok(self.pull_layout(reference, from, options, builder, report)?);
+        }
+        if path.is_file() && is_image_archive(&path).map_err(file_error)? {
+            let mut file = File::open(&path).map_err(file_error)?;
+            let from = (&mut file as &mut dyn io::Read, &Pick::Only, None);
+            return Ok(self.add_archive(Some(reference), from, options, builder, report)?);
+        }
+        let base = prepare(&path, self.dir(), &Limits::default())?;
+        let base = if base.path.parent() == Some(self.dir()) {
+            base.path
+        } else {
+            self.copy_disk(&base.path).map_err(file_error)?
+        };
+        let record = Record {
+            reference,
+            manifest_digest: None,
+            config_digest: None,
+            base: base.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            layers: Vec::new(),
+            platform: options.platform.clone(),
+            size: allocated(&base),
+            created: None,
+            pulled_at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()),
+            stamp: None,
+        };
+        self.records.write(&record).map_err(file_error)?;
+        self.image(record).ok_or_else(|| file_error(io::ErrorKind::NotFound.into()))
+    }
+
+    /// Copies a disk, without its zeros, to a name by its digest.
+    fn copy_disk(&self, from: &Path) -> io::Result<PathBuf> {
+        let mut input = File::open(from)?;
+        let mut file = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(self.dir())?;
+        let mut hasher = Hasher::default();
+        let mut block = vec![0; 64 << 10];
+        let mut size = 0u64;
+        loop {
+            let mut chunk = (&mut input).take(64 << 10);
+            block.clear();
+            let got = chunk.read_to_end(&mut block)?;
+            if got == 0 {
+                break;
+            }
+            size = size.saturating_add(u64::try_from(got).unwrap_or(u64::MAX));
+            hasher.update(&block);
+            if block.iter().any(|byte| *byte != 0) {
+                file.write_all(&block)?;
+            } else {
+                file.seek(SeekFrom::Start(size))?;
+            }
+        }
+        file.as_file().set_len(size)?;
+        file.as_file().set_permissions(std::fs::Permissions::from_mode(0o400))?;
+        file.as_file().sync_all()?;
+        let path = self.dir().join(format!("{}.ext4", hasher.finish().hex()));
+        file.persist(&path).map_err(|error| error.error)?;
+        sync_dir(self.dir())?;
+        Ok(path)
+    }
+}
+
+/// Whether a file is a plain tar with `manifest.json`, or `index.json` and `oci-layout`, at its top.
+fn is_image_archive(path: &Path) -> io::Result<bool> {
+    let mut archive = tar::Archive::new(File::open(path)?);
+    let (mut docker, mut index, mut layout) = (false, false, false);
+    let Ok(entries) = archive.entries_with_seek() else {
+        return Ok(false);
+    };
+    // Whatever else is wrong with it, it is then no archive of an image.
+    for entry in entries.map_while(Result::ok).take(20_000) {
+        let name = entry.path_bytes();
+        match name.strip_prefix(b"./").unwrap_or(&name) {
+            b"manifest.json" => docker = true,
+            b"index.json" => index = true,
+            b"oci-layout" => layout = true,
+            _ => {}
+        }
+    }
+    Ok(docker || (index && layout))
+}

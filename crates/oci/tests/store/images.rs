@@ -1,0 +1,148 @@
+//! List, inspect, remove, prune, import, export.
+
+use std::fs;
+use std::path::Path;
+
+use bandsox_oci::{Destination, Image, ImageStore, Output, Policy};
+
+use crate::builder::Lines;
+use crate::content::{layout, random, run, text};
+use crate::{names, options, pull};
+
+fn nobody(_: &Path) -> Vec<String> {
+    Vec::new()
+}
+
+/// A store with one image of two layers under the name `oci:…:t`.
+fn one(dir: &Path) -> (ImageStore, Image, String) {
+    let name = format!("oci:{}:t", text(&layout(dir, "t", 2, 10_000)));
+    let images = dir.join("images");
+    let image = pull(&images, &name, Policy::Missing).expect("pulls");
+    (ImageStore::open(&images).expect("opens"), image, name)
+}
+
+#[test]
+fn an_image_is_found_by_its_name_and_by_the_beginning_of_its_digests() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (store, image, name) = one(dir.path());
+    let manifest = image.record.manifest_digest.as_ref().expect("has a manifest");
+
+    let inspected = store.inspect(&name, dir.path()).expect("is there");
+
+    assert_eq!(inspected.config, Some(image.config.clone()));
+    assert_eq!(inspected.listed.record, image.record);
+    for other in [manifest.to_string(), manifest.hex()[..12].to_owned(), image.record.base.clone()]
+    {
+        let other = other.trim_end_matches(".erofs");
+        assert_eq!(store.resolve(other, dir.path()).expect("is there"), image.record, "{other}");
+    }
+    assert_eq!(store.list().expect("lists").len(), 1);
+    assert!(store.list().expect("lists")[0].complete);
+    let error = store.resolve("busybox", dir.path()).expect_err("is not there").to_string();
+    assert_eq!(error, "there is no image \"busybox\" here");
+}
+
+#[test]
+fn an_image_in_use_stays_and_its_last_name_takes_everything_along() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (store, image, name) = one(dir.path());
+    let layout = dir.path().join("layout");
+    let second = store.import(&layout, "second:1", &options(), &Lines, &|_| {}).expect("imports");
+    assert_eq!(second.base, image.base);
+    let used = |base: &Path| if base == image.base { vec!["vm1".to_owned()] } else { Vec::new() };
+
+    let untagged = store.remove(&name, dir.path(), &used).expect("only a name goes");
+    let refused = store.remove("second:1", dir.path(), &used).expect_err("is in use").to_string();
+    assert!(image.base.exists());
+    let removed = store.remove("second:1", dir.path(), &nobody).expect("removes");
+
+    assert!(!untagged.base_removed);
+    assert_eq!(refused, "image docker.io/library/second:1 is in use by vm1");
+    assert!(removed.base_removed && removed.bytes > 0);
+    assert!(!image.base.exists());
+    assert_eq!(names(&dir.path().join("images/blobs/sha256")), [""; 0]);
+    assert_eq!(names(&dir.path().join("images/refs")), [""; 0]);
+}
+
+#[test]
+fn a_prune_takes_what_nobody_has_and_nothing_else() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (store, image, name) = one(dir.path());
+    let images = dir.path().join("images");
+    let hex = |digit: &str| digit.repeat(64);
+    for path in [
+        format!("blobs/sha256/{}", hex("1")),
+        format!("blobs/partial/{}", hex("2")),
+        format!("{}.erofs", hex("3")),
+        format!("{}.erofs", hex("4")),
+        format!("refs/{}.json", hex("5")),
+        "refs/.tmp-x".to_owned(),
+        "something else".to_owned(),
+    ] {
+        fs::write(images.join(path), "x").expect("writes");
+    }
+    let used = images.join(format!("{}.erofs", hex("4")));
+
+    let pruned = store
+        .prune(&|base| if base == used { vec!["damaged vm2".to_owned()] } else { Vec::new() })
+        .expect("prunes");
+
+    assert_eq!(pruned.items.len(), 5, "{pruned:?}");
+    assert!(used.exists() && images.join("something else").exists());
+    assert_eq!(pull(&images, &name, Policy::Never).expect("is here"), image);
+    assert_eq!(store.prune(&nobody).expect("prunes").items.len(), 1);
+}
+
+#[test]
+fn an_exported_image_is_read_by_others_and_comes_back_the_same() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (store, image, name) = one(dir.path());
+    let path = |name: &str| dir.path().join(name);
+    let file = |name: &str| Output::File(path(name));
+    let layout = Destination::Layout { dir: path("out"), tag: Some("x".to_owned()) };
+    for (to, transport) in [
+        (layout.clone(), "oci:out:x"),
+        (layout, "oci:out:x"),
+        (Destination::OciArchive(file("oci.tar")), "oci-archive:oci.tar"),
+        (Destination::DockerArchive(file("docker.tar")), "docker-archive:docker.tar"),
+    ] {
+        store.export(&name, dir.path(), &to).expect("exports");
+        let (kind, rest) = transport.split_once(':').expect("has a kind");
+        let from = format!("{kind}:{}", text(&path(rest)));
+        let there = path("copied");
+        run("skopeo", &["copy", "-q", &from, &format!("dir:{}", text(&there))]);
+        fs::remove_dir_all(&there).expect("removes");
+    }
+
+    for (from, name) in [("out", "a"), ("oci.tar", "b"), ("docker.tar", "c")] {
+        let back = store.import(&path(from), name, &options(), &Lines, &|_| {}).expect("imports");
+        assert_eq!(back.base, image.base, "{from}");
+        assert_eq!(back.config, image.config, "{from}");
+    }
+    assert_eq!(names(dir.path()).iter().filter(|name| name.starts_with(".tmp-")).count(), 0);
+}
+
+#[test]
+fn a_directory_a_tar_and_a_disk_become_images_without_layers() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store = ImageStore::open(&dir.path().join("images")).expect("opens");
+    let tree = dir.path().join("tree");
+    fs::create_dir_all(tree.join("etc")).expect("makes a directory");
+    fs::write(tree.join("etc/file"), random(5000)).expect("writes");
+    let tar = dir.path().join("root.tar");
+    run("tar", &["-C", text(&tree), "-cf", text(&tar), "."]);
+    let disk = dir.path().join("disk.ext4");
+    run("mke2fs", &["-q", "-t", "ext4", "-d", text(&tree), text(&disk), "4M"]);
+
+    for (path, name) in [(&tree, "a"), (&tar, "b"), (&disk, "c")] {
+        let image = store.import(path, name, &options(), &Lines, &|_| {}).expect("imports");
+        assert_eq!(image.base.parent(), Some(dir.path().join("images").as_path()));
+        assert_eq!(image.record.manifest_digest, None);
+        let to = Destination::OciArchive(Output::File(dir.path().join("x.tar")));
+        let error = store.export(name, dir.path(), &to).expect_err("has no layers").to_string();
+        assert!(error.contains("no layers to export"), "{error}");
+    }
+    let copied = store.resolve("c", dir.path()).expect("is there").base;
+    let copied = fs::read(dir.path().join("images").join(copied)).expect("reads");
+    assert!(copied == fs::read(&disk).expect("reads"));
+}
