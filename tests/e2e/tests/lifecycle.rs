@@ -140,7 +140,8 @@ fn a_reboot_of_the_host_ends_its_vms_in_a_named_state() {
     monitor.kill();
     family.iter().for_each(bandsox_e2e::Process::kill);
     eventually("the VM's processes are gone", || {
-        family.iter().all(|process| bandsox_e2e::Process::read(process.pid).is_none()).then_some(())
+        let mut all = family.iter().chain([&monitor]);
+        all.all(|process| bandsox_e2e::Process::read(process.pid).is_none()).then_some(())
     });
     let mut metadata = vm.metadata();
     metadata["boot_id"] = "00000000-0000-4000-8000-000000000000".into();
