@@ -121,6 +121,7 @@ pub(crate) enum Command {
     Upload(command::upload::UploadArgs),
     Download(command::download::DownloadArgs),
     Cp(command::cp::CpArgs),
+    Image(command::image::ImageArgs),
     Df(command::df::DfArgs),
     Doctor(command::doctor::DoctorArgs),
     Cleanup(command::cleanup::CleanupArgs),

@@ -9,6 +9,7 @@ pub(crate) mod df;
 pub(crate) mod doctor;
 pub(crate) mod download;
 pub(crate) mod exec;
+pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod internal;
@@ -53,6 +54,7 @@ pub(crate) fn run(ui: &Ui, cli: Cli) -> Result<ExitCode, Failure> {
         Command::List(args) => list::run(ui, &existing()?, &args).map(done),
         Command::Inspect(args) => inspect::run(ui, &existing()?, &args).map(done),
         Command::Logs(args) => logs::run(ui, &existing()?, &args).map(done),
+        Command::Image(args) => image::run(ui, &existing()?, args).map(done),
         Command::Exec(args) => in_guest(existing, |store| exec::run(ui, store, args)),
         Command::Terminal(args) => in_guest(existing, |store| terminal::run(ui, store, args)),
         Command::Run(args) => in_guest(existing, |store| run::run(ui, store, args)),

@@ -5,6 +5,7 @@ mod cli;
 mod command;
 mod doctor;
 mod failure;
+mod images;
 mod logging;
 mod output;
 mod progress;

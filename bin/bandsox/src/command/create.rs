@@ -1,26 +1,27 @@
 //! `bandsox create`
 
-use std::path::Path;
-
-use bandsox_image::{base, overlay};
+use bandsox_image::overlay;
 use bandsox_spec::{DiskSizeMib, EngineChoice, EnvVar, ImageConfig, MemMib, Vcpus, VmId, VmName};
 use bandsox_store::{NewVm, Store};
 
 use crate::failure::{Explain as _, Failure};
+use crate::images::{self, PullArgs, PullPolicy, Ready};
 use crate::output::Ui;
 
 /// Create a VM and print its id; does not start it
 ///
-/// IMAGE is a path to an .ext4 file, a .tar archive or a directory. The image is never written
-/// to: each VM has a disk of its own above it.
+/// IMAGE is a name such as `ubuntu:24.04` or `ghcr.io/owner/name@sha256:…`, pulled when it is not
+/// here; `oci:DIR[:TAG]`; `docker-archive:FILE`; or a path to an .ext4 file, a .tar archive or a
+/// directory. The image is never written to: each VM has a disk of its own above it.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
-  bandsox create ./rootfs.ext4 --name web
+  bandsox create ubuntu:24.04 --name web
+  bandsox create ./rootfs.ext4
   bandsox create ./rootfs.tar --vcpu 2 --mem 512 -e LANG=C.UTF-8
   id=$(bandsox create ./rootfs-dir --disk-size 2048)")]
 pub(crate) struct CreateArgs {
-    /// Root file system: .ext4 file, .tar archive or directory
+    /// Image name, or path of an .ext4 file, a .tar archive or a directory
     #[arg(value_name = "IMAGE")]
     pub(super) image: String,
 
@@ -54,6 +55,13 @@ pub(crate) struct VmConfig {
     /// What runs the VM
     #[arg(long, value_name = "auto|qemu|kvm", default_value_t)]
     pub(super) engine: EngineChoice,
+
+    /// When to ask a registry for the image
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub(super) pull: PullPolicy,
+
+    #[command(flatten)]
+    pub(super) registries: PullArgs,
 }
 
 /// Creates the VM and prints its id.
@@ -71,19 +79,16 @@ pub(super) fn create(
     config: VmConfig,
     fits: impl FnOnce(&ImageConfig) -> Result<(), Failure>,
 ) -> Result<VmId, Failure> {
-    let VmConfig { name, vcpu, mem, disk_size, env, engine } = config;
+    let VmConfig { name, vcpu, mem, disk_size, env, engine, pull, registries } = config;
     if engine == EngineChoice::Kvm {
         return Err(Failure::new("the kvm engine does not exist yet")
             .hint("use --engine auto or --engine qemu; qemu uses KVM where that works"));
     }
     let cannot = format!("cannot create a VM from {image}");
     let creation = store.begin_create(name.as_ref()).context(&cannot)?;
-    let path = std::path::absolute(Path::new(image)).context(&cannot)?;
-    let base = base::prepare(&path, &store.paths().images(), &base::Limits::default())
-        .context(&cannot)
-        .hint("IMAGE is a path to an .ext4 file, a .tar archive or a directory")?;
-    let image_config = ImageConfig::default();
-    fits(&image_config)?;
+    let Ready { base, config: image_config, .. } =
+        &images::ready(ui, store, image, pull, &registries).context(&cannot)?;
+    fits(image_config)?;
     if base.dirty_journal {
         ui.warn(format!(
             "{image} was not unmounted cleanly: its last changes may be missing in the VM"
@@ -101,7 +106,7 @@ pub(super) fn create(
         disk_size_mib: disk_size,
         env_vars: env,
         engine,
-        image_config,
+        image_config: image_config.clone(),
     });
     Ok(metadata.context(&cannot)?.id().clone())
 }

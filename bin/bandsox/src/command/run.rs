@@ -25,11 +25,12 @@ use crate::storage::Vm;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
-  bandsox run --rm ./rootfs.tar -- uname -a
+  bandsox run --rm ubuntu:24.04 -- uname -a
+  bandsox run nginx                # the image's own command
   bandsox run --rm -it ./rootfs.ext4 -- sh
   bandsox run --name build --vcpu 2 ./rootfs.tar -- make")]
 pub(crate) struct RunArgs {
-    /// Root file system: .ext4 file, .tar archive or directory
+    /// Image name, or path of an .ext4 file, a .tar archive or a directory
     #[arg(value_name = "IMAGE")]
     image: String,
 

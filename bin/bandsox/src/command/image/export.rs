@@ -1,0 +1,82 @@
+//! `bandsox image export`
+
+use std::path::{Path, PathBuf};
+
+use bandsox_oci::{Destination, Output};
+use bandsox_store::Store;
+
+use crate::failure::{Explain as _, Failure};
+use crate::images;
+use crate::output::Ui;
+
+/// Write an image out for other programs
+///
+/// The same image gives the same bytes.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  bandsox image export web oci:./layout:latest
+  bandsox image export web oci-archive:web.tar
+  bandsox image export web docker-archive:- | docker load")]
+pub(crate) struct ExportArgs {
+    /// Image, by name or digest
+    #[arg(value_name = "IMAGE")]
+    image: String,
+
+    /// oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE; FILE may be - for standard output
+    #[arg(value_name = "DESTINATION", value_parser = destination)]
+    to: Destination,
+}
+
+pub(super) fn run(ui: &Ui, store: &Store, args: &ExportArgs) -> Result<(), Failure> {
+    let ExportArgs { image, to } = args;
+    images::open(store)?
+        .export(image, &std::env::current_dir()?, to)
+        .context(format!("cannot export image {image}"))
+        .hint("`bandsox image ls` shows all images")?;
+    ui.message(format!("Exported image {image}"));
+    Ok(())
+}
+
+/// Reads where to write.
+fn destination(text: &str) -> Result<Destination, String> {
+    let wants = "want oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE";
+    let (kind, rest) = text.split_once(':').ok_or(wants)?;
+    if rest.is_empty() {
+        return Err(format!("{kind}: wants a path behind it"));
+    }
+    let output = || match rest {
+        "-" => Output::Stdout,
+        path => Output::File(PathBuf::from(path)),
+    };
+    match kind {
+        "oci" => {
+            let (dir, tag) = match rest.rsplit_once(':') {
+                Some((dir, tag)) if !tag.contains('/') => (dir, Some(tag.to_owned())),
+                Some(_) | None => (rest, None),
+            };
+            Ok(Destination::Layout { dir: Path::new(dir).to_owned(), tag })
+        }
+        "oci-archive" => Ok(Destination::OciArchive(output())),
+        "docker-archive" => Ok(Destination::DockerArchive(output())),
+        _ => Err(wants.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_a_kind_a_path_and_perhaps_a_tag() {
+        let layout = |dir: &str, tag: Option<&str>| {
+            Ok(Destination::Layout { dir: dir.into(), tag: tag.map(str::to_owned) })
+        };
+        assert_eq!(destination("oci:d:1.0"), layout("d", Some("1.0")));
+        assert_eq!(destination("oci:/a:b/c"), layout("/a:b/c", None));
+        assert_eq!(destination("oci-archive:-"), Ok(Destination::OciArchive(Output::Stdout)));
+        for bad in ["x.tar", "oci:", "tar:x"] {
+            destination(bad).expect_err(bad);
+        }
+    }
+}

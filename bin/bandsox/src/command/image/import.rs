@@ -1,0 +1,46 @@
+//! `bandsox image import`
+
+use std::path::PathBuf;
+
+use bandsox_store::Store;
+
+use crate::failure::{Explain as _, Failure};
+use crate::images::{self, Builder, PullArgs};
+use crate::output::Ui;
+
+/// Give a name to an image or root file system that is in a file or directory
+///
+/// What PATH is, its content says: an .ext4 disk, a tar of a root file system, a directory of one,
+/// an OCI layout, an OCI archive, or what `docker save` wrote.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  bandsox image import ./rootfs.tar mine:1
+  bandsox image import ./saved.tar web
+  bandsox create mine:1")]
+pub(crate) struct ImportArgs {
+    /// File or directory
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+
+    /// Name that it gets
+    #[arg(value_name = "NAME")]
+    name: String,
+
+    #[command(flatten)]
+    pull: PullArgs,
+}
+
+pub(super) fn run(ui: &Ui, store: &Store, args: &ImportArgs) -> Result<(), Failure> {
+    let ImportArgs { path, name, pull } = args;
+    let options = images::options(store, pull)?;
+    let watch = images::Watch::begin(ui, name);
+    let imported = images::open(store)?
+        .import(path, name, &options, &Builder, &|step| watch.see(&step))
+        .context(format!("cannot import {} as {name}", path.display()))?;
+    drop(watch);
+    if ui.is_json() {
+        return ui.json(&imported.record);
+    }
+    ui.line(&imported.record.reference)
+}

@@ -1,0 +1,39 @@
+//! `bandsox image rm`
+
+use bandsox_store::Store;
+
+use crate::failure::{Explain as _, Failure};
+use crate::images;
+use crate::output::{Ui, human_bytes};
+use crate::storage;
+
+/// Remove images that no VM uses
+///
+/// Of several names for one image only the one named goes; with the last name goes the image.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  bandsox image rm ubuntu:24.04
+  bandsox image rm $(bandsox image ls -q)")]
+pub(crate) struct RmImageArgs {
+    /// Images, by name or digest
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+pub(super) fn run(ui: &Ui, store: &Store, args: &RmImageArgs) -> Result<(), Failure> {
+    let images = images::open(store)?;
+    let cwd = std::env::current_dir()?;
+    storage::each(ui, &args.images, |image| {
+        let removed = images
+            .remove(image, &cwd, &|base| images::users(store, base))
+            .context(format!("cannot remove image {image}"))
+            .hint("`bandsox image ls` shows all images, `bandsox rm` removes VMs")?;
+        if ui.is_json() {
+            return ui.json(&removed);
+        }
+        let freed = human_bytes(removed.bytes);
+        ui.message(format!("Removed image {} ({freed} freed)", removed.reference));
+        Ok(())
+    })
+}

@@ -1,0 +1,181 @@
+//! From the image that the user names to a base, and what they see of it meanwhile.
+
+mod watch;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use bandsox_image::base::{self, Base, Limits, Progress};
+use bandsox_oci::{
+    BaseBuilder, ImageStore, ImagesLock, Kind, Layer, LayerMissing, Platform, Policy, PullOptions,
+    RegistrySettings, Source, classify,
+};
+use bandsox_spec::ImageConfig;
+use bandsox_store::Store;
+
+use crate::failure::{Explain as _, Failure};
+use crate::output::Ui;
+pub(crate) use watch::Watch;
+
+/// How images come from registries; all commands that pull share it.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct PullArgs {
+    /// Machine that the image is for
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", default_value = "linux/amd64")]
+    platform: Platform,
+
+    /// Registry that may be spoken to without TLS, HOST or HOST:PORT; may be repeated
+    #[arg(long, value_name = "HOST")]
+    insecure_registry: Vec<String>,
+}
+
+/// When to ask a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PullPolicy {
+    /// Each time: the name may stand for something else by now
+    Always,
+    /// When the image is not here
+    Missing,
+    /// Not at all
+    Never,
+}
+
+impl From<PullPolicy> for Policy {
+    fn from(policy: PullPolicy) -> Self {
+        match policy {
+            PullPolicy::Always => Self::Always,
+            PullPolicy::Missing => Self::Missing,
+            PullPolicy::Never => Self::Never,
+        }
+    }
+}
+
+/// An image that a VM can be made of. While this is there, nobody takes the image away.
+pub(crate) struct Ready {
+    pub(crate) base: Base,
+    pub(crate) config: ImageConfig,
+    _kept: ImagesLock,
+}
+
+/// Opens the images of a store.
+pub(crate) fn open(store: &Store) -> Result<ImageStore, Failure> {
+    Ok(ImageStore::open(&store.paths().images())?)
+}
+
+/// Makes what the user named a base: a path of this host, or the name of an image, pulled if need be.
+pub(crate) fn ready(
+    ui: &Ui,
+    store: &Store,
+    image: &str,
+    policy: PullPolicy,
+    args: &PullArgs,
+) -> Result<Ready, Failure> {
+    let images = open(store)?;
+    let kept = images.keep()?;
+    if classify(image, |path| path.symlink_metadata().is_ok()) == Kind::Path {
+        let path = std::path::absolute(Path::new(image))?;
+        let base = base::prepare(&path, &store.paths().images(), &Limits::default())
+            .hint("IMAGE is a name such as ubuntu:24.04, or a path to an .ext4 file, a .tar archive or a directory")?;
+        return Ok(Ready { base, config: ImageConfig::default(), _kept: kept });
+    }
+    let pulled = pull(ui, store, image, policy.into(), args)?;
+    let (base, _) = Base::open(&pulled.base)?;
+    Ok(Ready { base, config: recorded(&pulled.config)?, _kept: kept })
+}
+
+/// Sees to it that an image is there.
+pub(crate) fn pull(
+    ui: &Ui,
+    store: &Store,
+    image: &str,
+    policy: Policy,
+    args: &PullArgs,
+) -> Result<bandsox_oci::Image, Failure> {
+    let images = open(store)?;
+    let source = Source::parse(image)
+        .hint(format!("if {image} is to be a file or directory: it is not there"))?;
+    let options = options(store, args)?;
+    let watch = Watch::begin(ui, image);
+    let pulled = images.pull(&source, policy, &options, &Builder, &|step| watch.see(&step));
+    let pulled = pulled.map_err(|error| {
+        let here = matches!(error, bandsox_oci::PullError::NotHere { .. });
+        let hint = here.then(|| format!("`bandsox image pull {image}` brings it"));
+        Failure::from(error).hint_if(hint)
+    })?;
+    watch.end();
+    Ok(pulled)
+}
+
+/// What pulls and imports need to know: mirrors and exceptions of this storage directory and the environment.
+pub(crate) fn options(store: &Store, args: &PullArgs) -> Result<PullOptions, Failure> {
+    let mut registries = RegistrySettings::load(store.paths().root())
+        .hint("docs/formats/images.md says what can be in it")?;
+    if let Ok(mirrors) = std::env::var("BANDSOX_REGISTRY_MIRROR") {
+        registries.add_mirrors(&mirrors).context("BANDSOX_REGISTRY_MIRROR cannot be used")?;
+    }
+    for host in &args.insecure_registry {
+        registries.allow_insecure(host);
+    }
+    Ok(PullOptions { platform: args.platform.clone(), registries, ..PullOptions::default() })
+}
+
+/// The VMs that use a base. Damaged metadata may use any.
+pub(crate) fn users(store: &Store, base: &Path) -> Vec<String> {
+    let Ok(in_use) = store.bases_in_use() else {
+        return vec!["VMs whose metadata cannot be listed".to_owned()];
+    };
+    let named = |id: &bandsox_spec::VmId| {
+        let metadata = store.read(id).ok();
+        let name = metadata.as_ref().and_then(bandsox_store::Metadata::name);
+        name.map_or_else(|| format!("VM {id}"), |name| format!("VM {name} ({id})"))
+    };
+    let mut users: Vec<String> = in_use.users_of(base).iter().map(named).collect();
+    let damaged = in_use.damaged.iter();
+    users.extend(
+        damaged.map(|path| format!("perhaps the VM of {}, which is damaged", path.display())),
+    );
+    users
+}
+
+/// What a VM's metadata keep of an image's configuration.
+fn recorded(config: &bandsox_oci::ImageConfig) -> Result<ImageConfig, Failure> {
+    let config = config.clone();
+    let recorded = ImageConfig {
+        entrypoint: config.entrypoint,
+        cmd: config.cmd,
+        env: config.env,
+        user: config.user,
+        working_dir: config.working_dir,
+        hostname: config.hostname,
+        exposed_ports: config.exposed_ports,
+    };
+    Ok(recorded.checked()?)
+}
+
+/// Joins what brings layers with what makes bases of them.
+pub(crate) struct Builder;
+
+impl BaseBuilder for Builder {
+    fn build(
+        &self,
+        layers: &mut dyn Iterator<Item = Result<Layer, LayerMissing>>,
+        key: &str,
+        images_dir: &Path,
+        report: &mut dyn FnMut(u64),
+    ) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
+        let layers = layers.map(|layer| {
+            layer.map(|Layer { blob, label, diff_id }| base::Layer { blob, label, diff_id })
+        });
+        let (mut before, mut current) = (0_u64, (0, 0));
+        let mut progress = |progress: Progress<'_>| {
+            let Progress::Layer { index, done_bytes, total_bytes, .. } = progress else { return };
+            if index != current.0 {
+                before = before.saturating_add(current.1);
+            }
+            current = (index, total_bytes);
+            report(before.saturating_add(done_bytes));
+        };
+        let base = base::from_layers(layers, key, images_dir, &Limits::default(), &mut progress)?;
+        Ok(base.path)
+    }
+}
