@@ -25,8 +25,8 @@ pub trait BaseBuilder {
     /// Writes the layers, from the lowest up, into one image below `images_dir`, and says where it is.
     ///
     /// The iterator blocks until its next layer is there, so that one layer is written while the next is on its way. `key` is
-    /// equal for equal layers: who finds that it has built them before need not ask for any. `report` takes how many bytes
-    /// of the layers have been written.
+    /// equal for equal layers: who finds that it has built them before need not ask for any. `report` takes the number of a
+    /// layer, from zero, and how many bytes of its blob are in the image.
     ///
     /// # Errors
     ///
@@ -36,6 +36,6 @@ pub trait BaseBuilder {
         layers: &mut dyn Iterator<Item = Result<Layer, LayerMissing>>,
         key: &str,
         images_dir: &Path,
-        report: &mut dyn FnMut(u64),
+        report: &mut dyn FnMut(usize, u64),
     ) -> Result<PathBuf, Box<dyn Error + Send + Sync>>;
 }

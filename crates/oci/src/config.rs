@@ -232,3 +232,55 @@ fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String
 
 /// A kernel takes no longer argument (`MAX_ARG_STRLEN`, 32 pages).
 const MAX_VALUE_BYTES: usize = 128 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(section: &str) -> Result<ImageConfig, ConfigError> {
+        parse(format!(r#"{{"config": {section}}}"#).as_bytes()).map(|file| file.config)
+    }
+
+    #[test]
+    fn null_is_as_good_as_absent_everywhere() {
+        let nulls = r#"{"Env": null, "User": null, "WorkingDir": null, "Entrypoint": null, "Cmd": null,
+            "Hostname": null, "ExposedPorts": null, "StopSignal": null, "Labels": null, "Volumes": null}"#;
+
+        assert_eq!(config(nulls).expect("parses"), ImageConfig::default());
+        assert_eq!(config("null").expect("parses"), ImageConfig::default());
+        let empty = parse(b"{}").expect("parses");
+        assert_eq!((empty.config, empty.platform), (ImageConfig::default(), None));
+    }
+
+    #[test]
+    fn what_an_image_says_arrives() {
+        let config = config(
+            r#"{"Env": ["A=b=c"], "User": "1:2", "WorkingDir": "srv", "Entrypoint": "/init",
+            "Cmd": ["x"], "Hostname": "h", "ExposedPorts": {"80/tcp": {}, "1-9/udp": {}},
+            "StopSignal": "SIGINT", "Labels": {"k": "v", "n": null}, "Volumes": {"/data": {}}}"#,
+        )
+        .expect("parses");
+
+        assert_eq!(config.env, ["A=b=c"]);
+        assert_eq!(config.user.as_deref(), Some("1:2"));
+        assert_eq!(config.working_dir.as_deref(), Some("/srv"));
+        assert_eq!(config.entrypoint, ["/init"]);
+        assert_eq!(config.exposed_ports, ["1-9/udp", "80/tcp"]);
+        assert_eq!(config.labels.get("n").map(String::as_str), Some(""));
+        assert_eq!(config.volumes, ["/data"]);
+    }
+
+    #[test]
+    fn what_no_process_can_be_given_is_refused_by_field() {
+        let field = |section: &str| config(section).expect_err("is refused").to_string();
+
+        assert!(field(r#"{"Env": ["=x"]}"#).contains("in Env"));
+        assert!(field(r#"{"Env": ["novalue"]}"#).contains("in Env"));
+        assert!(field(r#"{"Cmd": ["a\u0000b"]}"#).contains("in Cmd"));
+        assert!(field(r#"{"ExposedPorts": {"70000/tcp": {}}}"#).contains("in ExposedPorts"));
+        assert!(field(r#"{"Volumes": {"data": {}}}"#).contains("in Volumes"));
+        let many = format!(r#"{{"Cmd": [{}"x"]}}"#, r#""x","#.repeat(MAX_VALUES));
+        assert!(field(&many).contains("4097 values in Cmd"));
+        assert!(parse(br#"{"rootfs": {"diff_ids": ["md5:0"]}}"#).is_err());
+    }
+}

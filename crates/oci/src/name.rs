@@ -28,7 +28,8 @@ pub fn registry_name(text: &str) -> Result<Reference, SourceError> {
     };
     let (registry, path) = split(name);
     check_path(path).map_err(bad)?;
-    if !registry.is_none_or(is_host) {
+    // A host may have underscores where a path may: some networks name their machines so.
+    if !registry.is_none_or(|host| is_host(host) || is_component(host)) {
         return Err(bad(ParseError::ReferenceInvalidFormat));
     }
     if !tag.is_none_or(is_tag) {

@@ -29,7 +29,7 @@ pub enum Phase {
     Exists,
     /// It is verified and stored.
     Pulled,
-    /// It is being written into the base image; of the image as a whole, the base is being built.
+    /// It is being written into the base image.
     Building,
     /// The image is there.
     Done,

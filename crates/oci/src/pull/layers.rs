@@ -57,14 +57,10 @@ impl ImageStore {
                 let blob = board
                     .wait_for(&layer.digest)
                     .and_then(|()| self.blobs.reader(&layer.digest).map_err(|_| LayerMissing))?;
-                tell(job, Some(layer), Phase::Building, 0);
                 let (label, diff_id) = (layer.digest.to_string(), Some(diff_id.to_string()));
                 Ok(Layer { blob, label, diff_id })
             });
-            let total = layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add);
-            let mut building = |done| {
-                (job.report)(Progress { digest: None, phase: Phase::Building, done, total });
-            };
+            let mut building = |index, done| tell(job, layers.get(index), Phase::Building, done);
             let built = builder.build(&mut arriving, &key(file), self.dir(), &mut building);
             if built.is_err() {
                 job.cancel.set();

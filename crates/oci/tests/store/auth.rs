@@ -14,15 +14,24 @@ use crate::{chain, pull};
 
 /// The pull of [`child`] in a process of its own, whose environment is ours to set.
 fn pull_with(images: &Path, name: &str, docker_config: &Path) -> Result<(), String> {
-    let me = env::current_exe().expect("has a path");
-    let out = Command::new(me)
+    outcome(
+        command(images, name)
+            .env("DOCKER_CONFIG", docker_config)
+            .env("PATH", format!("{}:{}", text(docker_config), env::var("PATH").expect("is set"))),
+    )
+}
+
+fn command(images: &Path, name: &str) -> Command {
+    let mut command = Command::new(env::current_exe().expect("has a path"));
+    command
         .args(["--exact", "auth::child", "--ignored", "--nocapture"])
         .env("TEST_IMAGES", images)
-        .env("TEST_NAME", name)
-        .env("DOCKER_CONFIG", docker_config)
-        .env("PATH", format!("{}:{}", text(docker_config), env::var("PATH").expect("is set")))
-        .output()
-        .expect("starts");
+        .env("TEST_NAME", name);
+    command
+}
+
+fn outcome(command: &mut Command) -> Result<(), String> {
+    let out = command.output().expect("starts");
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     if out.status.success() { Ok(()) } else { Err(said) }
 }
@@ -31,10 +40,72 @@ fn pull_with(images: &Path, name: &str, docker_config: &Path) -> Result<(), Stri
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn child() {
     let images = env::var("TEST_IMAGES").expect("is set");
-    let name = env::var("TEST_NAME").expect("is set");
-    if let Err(error) = pull(Path::new(&images), &name, Policy::Always) {
+    let source = Source::parse(&env::var("TEST_NAME").expect("is set")).expect("parses");
+    let mut options = crate::options();
+    options.registries.allow_insecure("registry.invalid");
+    let store = ImageStore::open(Path::new(&images)).expect("opens");
+    if let Err(error) = store.pull(&source, Policy::Always, &options, &Lines, &|_| {}) {
         panic!("{}", chain(&error));
     }
+}
+
+#[test]
+fn a_proxy_is_asked_except_for_loopback() {
+    let (proxied, direct) = (Fixture::new(1, 1000), Fixture::new(1, 1000));
+    let proxy = Server::start(move |request| proxied.answer(request));
+    let registry = Server::start(move |request| direct.answer(request));
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let by_proxy = |name: &str| {
+        let address = format!("http://{}", proxy.host());
+        outcome(command(dir.path(), name).env("HTTP_PROXY", address))
+    };
+
+    assert_eq!(by_proxy("registry.invalid/image:t"), Ok(()));
+    assert!(proxy.asked("http://registry.invalid/v2/image/manifests/t").len() == 1);
+    let before = proxy.asked("").len();
+    assert_eq!(by_proxy(&format!("{}/image:t", registry.host())), Ok(()));
+    assert_eq!(proxy.asked("").len(), before);
+}
+
+#[test]
+fn an_archive_on_standard_input_gets_the_name_that_is_in_it() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let archive = dir.path().join("saved.tar");
+    let from = format!("oci:{}:t", text(&layout(dir.path(), "t", 1, 1000)));
+    run(
+        "skopeo",
+        &["copy", "-q", &from, &format!("docker-archive:{}:some/name:1", text(&archive))],
+    );
+    let images = dir.path().join("images");
+    let input = fs::File::open(&archive).expect("opens");
+
+    let pulled = outcome(command(&images, "docker-archive:-").stdin(input));
+
+    assert_eq!(pulled, Ok(()));
+    pull(&images, "some/name:1", Policy::Never).expect("is here");
+}
+
+#[test]
+fn an_identity_token_is_exchanged_for_one_that_opens_the_image() {
+    let fixture = Fixture::new(1, 1000);
+    let server = Server::start(move |request| {
+        let host = request.header("host").expect("has a host").to_owned();
+        let challenge = format!("WWW-Authenticate: Bearer realm=\"http://{host}/token\"\r\n");
+        let wanted = "scope=repository%3Aimage%3Apull&grant_type=refresh_token&client_id=bandsox&refresh_token=r3f";
+        if request.path == "/token" && request.body == wanted {
+            Answer::Whole(200, "", br#"{"access_token": "t0k"}"#.to_vec())
+        } else if request.header("authorization") == Some("Bearer t0k") {
+            fixture.answer(request)
+        } else {
+            Answer::Whole(401, Box::leak(challenge.into_boxed_str()), Vec::new())
+        }
+    });
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let json = format!(r#"{{"auths": {{"{}": {{"identitytoken": "r3f"}}}}}}"#, server.host());
+    fs::write(dir.path().join("config.json"), json).expect("writes");
+    let name = format!("{}/image:t", server.host());
+
+    assert_eq!(pull_with(&dir.path().join("images"), &name, dir.path()), Ok(()));
 }
 
 /// A registry that wants the login `user`, `secret`, with `image:t` in it.

@@ -15,17 +15,17 @@ impl BaseBuilder for Lines {
         layers: &mut dyn Iterator<Item = Result<Layer, LayerMissing>>,
         _key: &str,
         images_dir: &Path,
-        report: &mut dyn FnMut(u64),
+        report: &mut dyn FnMut(usize, u64),
     ) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
         let mut lines = String::new();
-        for layer in layers {
+        for (index, layer) in layers.enumerate() {
             let mut layer = layer?;
             let mut bytes = Vec::new();
             layer.blob.read_to_end(&mut bytes)?;
             if Digest::of(&bytes).to_string() != layer.label {
                 return Err(format!("{} is damaged", layer.label).into());
             }
-            report(bytes.len().try_into()?);
+            report(index, bytes.len().try_into()?);
             lines.push_str(&format!("{} {}\n", layer.label, layer.diff_id.unwrap_or_default()));
         }
         let base = images_dir.join(format!("{}.erofs", Digest::of(lines.as_bytes()).hex()));

@@ -14,6 +14,7 @@ use crate::content::random;
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) path: String,
+    pub(crate) body: String,
     /// Names in lower case.
     headers: Vec<(String, String)>,
 }
@@ -94,7 +95,11 @@ fn serve(
     let path = lines.next()?.split(' ').nth(1)?.to_owned();
     let headers = lines.filter_map(|line| line.split_once(": "));
     let headers = headers.map(|(key, value)| (key.to_lowercase(), value.to_owned())).collect();
-    let request = Request { path, headers };
+    let mut request = Request { path, headers, body: String::new() };
+    let length = request.header("content-length").and_then(|length| length.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body).ok()?;
+    request.body = String::from_utf8(body).ok()?;
     log.lock().expect("locks").push(request.clone());
     let send = |stream: &mut TcpStream, status: u16, more: &str, len: usize, body: &[u8]| {
         let head = format!(

@@ -123,6 +123,25 @@ fn an_exported_image_is_read_by_others_and_comes_back_the_same() {
 }
 
 #[test]
+fn an_image_that_the_disk_has_spoilt_is_not_exported() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (store, image, name) = one(dir.path());
+    let layer = dir.path().join("images/blobs/sha256").join(image.record.layers[1].hex());
+    let mut bytes = fs::read(&layer).expect("reads");
+    bytes[100] ^= 1;
+    fs::set_permissions(&layer, fs::Permissions::from_mode(0o600)).expect("sets a mode");
+    fs::write(&layer, bytes).expect("writes");
+    let archive = dir.path().join("out.tar");
+
+    let to = Destination::OciArchive(Output::File(archive.clone()));
+    let error = store.export(&name, dir.path(), &to).expect_err("is refused").to_string();
+
+    assert!(error.contains("missing or damaged"), "{error}");
+    assert!(!archive.exists());
+}
+
+#[test]
 fn a_directory_a_tar_and_a_disk_become_images_without_layers() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let store = ImageStore::open(&dir.path().join("images")).expect("opens");

@@ -1,7 +1,7 @@
 //! A process that pulls is killed.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -20,19 +20,29 @@ fn child() {
 
 /// Pulls in another process, which is killed when `ready` says so.
 fn pull_and_kill(images: &Path, name: &str, ready: impl Fn() -> bool) {
-    let mut child = Command::new(env::current_exe().expect("has a path"))
+    let child = Command::new(env::current_exe().expect("has a path"))
         .args(["--exact", "killed::child", "--ignored"])
         .env("TEST_IMAGES", images)
         .env("TEST_NAME", name)
         .spawn()
         .expect("starts");
+    let child = Killed(child);
     let start = Instant::now();
     while !ready() {
         assert!(start.elapsed() < Duration::from_secs(60), "the pull did not get that far");
         std::thread::sleep(Duration::from_millis(5));
     }
-    child.kill().expect("can be killed");
-    child.wait().expect("can be waited for");
+    drop(child);
+}
+
+/// Killed when it is dropped, also by a test that fails.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().expect("can be killed");
+        self.0.wait().expect("can be waited for");
+    }
 }
 
 #[test]
