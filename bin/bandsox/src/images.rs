@@ -2,13 +2,12 @@
 
 mod watch;
 
-use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use bandsox_image::base::{self, Base, Limits, Progress};
+use bandsox_image::base::{self, Base, Limits};
 use bandsox_oci::{
-    BaseBuilder, ImageStore, ImagesLock, Kind, Layer, LayerMissing, Platform, Policy, PullOptions,
-    RegistrySettings, Source, classify,
+    ImageStore, ImagesLock, Kind, Layers, Platform, Policy, PullOptions, RegistrySettings, Source,
+    classify,
 };
 use bandsox_spec::ImageConfig;
 use bandsox_store::Store;
@@ -96,7 +95,8 @@ pub(crate) fn pull(
         .hint(format!("if {image} is to be a file or directory: it is not there"))?;
     let options = options(store, args)?;
     let watch = Watch::begin(ui, image);
-    let pulled = images.pull(&source, policy, &options, &Builder, &|step| watch.see(&step));
+    let pulled =
+        images.pull(&source, policy, &options, &Layers::default(), &|step| watch.see(&step));
     let pulled = pulled.map_err(|error| {
         let here = matches!(error, bandsox_oci::PullError::NotHere { .. });
         let hint = here.then(|| format!("`bandsox image pull {image}` brings it"));
@@ -150,32 +150,4 @@ fn recorded(config: &bandsox_oci::ImageConfig) -> Result<ImageConfig, Failure> {
         exposed_ports: config.exposed_ports,
     };
     Ok(recorded.checked()?)
-}
-
-/// Joins what brings layers with what makes bases of them.
-pub(crate) struct Builder;
-
-impl BaseBuilder for Builder {
-    fn build(
-        &self,
-        layers: &mut dyn Iterator<Item = Result<Layer, LayerMissing>>,
-        key: &str,
-        images_dir: &Path,
-        report: &mut dyn FnMut(u64),
-    ) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
-        let layers = layers.map(|layer| {
-            layer.map(|Layer { blob, label, diff_id }| base::Layer { blob, label, diff_id })
-        });
-        let (mut before, mut current) = (0_u64, (0, 0));
-        let mut progress = |progress: Progress<'_>| {
-            let Progress::Layer { index, done_bytes, total_bytes, .. } = progress else { return };
-            if index != current.0 {
-                before = before.saturating_add(current.1);
-            }
-            current = (index, total_bytes);
-            report(before.saturating_add(done_bytes));
-        };
-        let base = base::from_layers(layers, key, images_dir, &Limits::default(), &mut progress)?;
-        Ok(base.path)
-    }
 }

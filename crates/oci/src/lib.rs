@@ -5,7 +5,7 @@
 //!   and export what is there.
 //! - [`ImageConfig`] is how an image wants to be run.
 //!
-//! Every byte is checked against its digest before it gets a name. The base image itself is made by a [`BaseBuilder`].
+//! Every byte is checked against its digest before it gets a name. The base image itself is made by a [`BaseBuilder`], [`Layers`].
 
 mod atomic;
 mod blobs;
@@ -14,6 +14,7 @@ mod cancel;
 mod config;
 mod digest;
 mod images;
+mod layers;
 mod local;
 mod lock;
 mod manifest;
@@ -34,6 +35,7 @@ pub use images::{
     Destination, ExportError, ImportError, InUse, Inspected, ListError, Listed, Output, PruneError,
     Pruned, PrunedItem, PrunedKind, RemoveError, Removed, ResolveError,
 };
+pub use layers::Layers;
 pub use local::LocalError;
 pub use lock::{ImagesLock, LockError};
 pub use manifest::{

@@ -8,6 +8,7 @@ mod exec;
 mod full_disk;
 mod guide;
 mod hostile;
+mod images;
 mod jail;
 mod lifecycle;
 mod logs;

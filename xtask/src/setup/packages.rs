@@ -39,6 +39,7 @@ pub(crate) const TEST: &[Need] = &[
     need("socat", "socat"),
     need("strace", "strace"),
     need("docker-registry", "docker-registry"),
+    need("mmdebstrap", "mmdebstrap"),
     need("skopeo", "skopeo"),
     need("umoci", "umoci"),
     need("zstd", "zstd"),

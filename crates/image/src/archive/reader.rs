@@ -322,15 +322,20 @@ impl<R: Read> Archive<R> {
         if self.left > 0 { Err(ReadError::Truncated { offset: self.offset }) } else { Ok(bytes) }
     }
 
-    /// Passes over data and padding that nobody read.
+    /// Passes over data and padding that nobody read. The padding of a last member may be missing: `umoci insert` leaves it
+    /// out, and the trailer with it.
     fn skip_rest(&mut self) -> Result<(), ReadError> {
         let mut buffer = [0; 16 << 10];
-        let mut left = self.left.saturating_add(self.padding);
+        let padding = self.padding;
+        let mut left = self.left.saturating_add(padding);
         self.left = 0;
         self.padding = 0;
         while left > 0 {
             let want = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
             let got = self.read_counted(buffer.get_mut(..want).unwrap_or_default())?;
+            if got == 0 && left <= padding {
+                return Ok(());
+            }
             if got == 0 {
                 return Err(ReadError::Truncated { offset: self.offset });
             }

@@ -4,6 +4,7 @@
 //! first use. Several test processes may ask at once: a file lock lets one make it.
 
 mod kernel;
+mod oci;
 mod peer;
 mod rootfs;
 
@@ -14,6 +15,8 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
+
+pub use oci::TAG;
 
 /// The artifacts that tests, demo and benchmarks share.
 #[derive(Clone, Debug)]
@@ -66,11 +69,40 @@ impl Bed {
         self.rootfs.with_extension("ext4")
     }
 
+    /// An OCI layout with an image of the root file system, in three layers and with a configuration.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be made.
+    #[must_use]
+    pub fn busybox_image(&self) -> PathBuf {
+        locked(|dir| oci::busybox(dir, &self.rootfs, &|_| ())).expect("the image can be made")
+    }
+
+    /// An OCI layout with an image of a Debian system, in four layers.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be made.
+    #[must_use]
+    pub fn debian_image() -> PathBuf {
+        locked(|dir| oci::debian(dir, &|_| ())).expect("the image can be made")
+    }
+
     /// The root file system as a tar archive.
     #[must_use]
     pub fn tar(&self) -> PathBuf {
         self.rootfs.with_extension("tar")
     }
+}
+
+/// Makes one of the pieces that not everybody needs.
+fn locked<T>(make: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let dir = testbed_dir();
+    fs::create_dir_all(&dir)?;
+    let lock = File::create(dir.join("images.lock"))?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    make(&dir)
 }
 
 /// The root of the work tree that this was built from.

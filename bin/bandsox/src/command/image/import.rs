@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use bandsox_oci::Layers;
 use bandsox_store::Store;
 
 use crate::failure::{Explain as _, Failure};
-use crate::images::{self, Builder, PullArgs};
+use crate::images::{self, PullArgs};
 use crate::output::Ui;
 
 /// Give a name to an image or root file system that is in a file or directory
@@ -36,7 +37,7 @@ pub(super) fn run(ui: &Ui, store: &Store, args: &ImportArgs) -> Result<(), Failu
     let options = images::options(store, pull)?;
     let watch = images::Watch::begin(ui, name);
     let imported = images::open(store)?
-        .import(path, name, &options, &Builder, &|step| watch.see(&step))
+        .import(path, name, &options, &Layers::default(), &|step| watch.see(&step))
         .context(format!("cannot import {} as {name}", path.display()))?;
     drop(watch);
     if ui.is_json() {

@@ -191,3 +191,23 @@ proptest::proptest! {
         drop(members(&bytes));
     }
 }
+
+#[test]
+fn the_last_members_padding_may_be_missing_but_none_of_its_data() {
+    let header = with_checksum(file_header("f", 5));
+    let archive = |data: &[u8]| [header.as_slice(), data].concat();
+
+    let whole = members(&archive(b"hello")).expect("reads");
+    assert_eq!(whole.len(), 1);
+    assert_eq!(whole[0].1, b"hello");
+
+    let mut short = Archive::new(&archive(b"hell")[..], 1 << 30).next_twice();
+    assert!(matches!(short.pop(), Some(Err(ReadError::Truncated { .. }))), "{short:?}");
+}
+
+impl<R: Read> Archive<R> {
+    /// Two members without a look at the first one's data.
+    fn next_twice(mut self) -> Vec<Result<Option<Member>, ReadError>> {
+        vec![self.next(), self.next()]
+    }
+}
