@@ -90,7 +90,7 @@ impl Store {
         let known: BTreeSet<VmId> = in_use.vms.iter().map(|(id, _)| id.clone()).collect();
         let mut usage = Usage::default();
         for path in listed(&paths.images())? {
-            if path.extension().is_some_and(|extension| extension == "erofs") {
+            if path.extension().is_some_and(|it| it == "erofs" || it == "ext4") {
                 let vms = in_use.users_of(&path);
                 usage.bases.push(used(path, vms));
             }
@@ -109,6 +109,18 @@ impl Store {
             usage.kernel.push(used(path, Vec::new()));
         }
         Ok(usage)
+    }
+
+    /// What images brought with them, beside the bases that were made of it.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError`] if a directory cannot be listed.
+    pub fn blobs(&self) -> Result<Vec<Used>, FileError> {
+        let directory = self.paths().images().join("blobs");
+        let mut paths = listed(&directory.join("sha256"))?;
+        paths.extend(listed(&directory.join("partial"))?);
+        Ok(paths.into_iter().map(|path| used(path, Vec::new())).collect())
     }
 }
 

@@ -7,6 +7,7 @@
 mod exec;
 mod files;
 mod guest;
+mod images;
 mod lifecycle;
 mod memory;
 mod report;
@@ -21,12 +22,13 @@ use report::{Format, Report};
 
 type Group = fn(&Bed, &mut Report) -> Result<()>;
 
-const GROUPS: [(&str, Group); 5] = [
+const GROUPS: [(&str, Group); 6] = [
     ("vsock", vsock::run),
     ("files", files::run),
     ("exec", exec::run),
     ("lifecycle", lifecycle::run),
     ("memory", memory::run),
+    ("images", images::run),
 ];
 
 pub(crate) fn run(words: &[&str]) -> Result<()> {
@@ -42,7 +44,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     if let Some(unknown) = group.filter(|group| !names.contains(group)) {
         bail!("no group {unknown}; there are {}", names.join(", "));
     }
-    let bed = setup::ready(packages::BENCH, Build::Release)?;
+    let bed = setup::ready(&[packages::RUN, packages::BENCH].concat(), Build::Release)?;
     let mut report = Report::new(format);
     for (name, measure) in GROUPS {
         if group.is_none_or(|wanted| wanted == name) {

@@ -26,9 +26,15 @@ pub(crate) const RUN: &[Need] = &[
     need("cc", "gcc"),
 ];
 
-/// What benchmarks run besides, to make the twin of a VM.
+/// What benchmarks run besides, to make the twin of a VM and images of a registry.
 #[cfg(feature = "bench")]
-pub(crate) const BENCH: &[Need] = &[RUN[0], RUN[1], RUN[2], RUN[3], need("cpio", "cpio")];
+pub(crate) const BENCH: &[Need] = &[
+    need("cpio", "cpio"),
+    need("docker-registry", "docker-registry"),
+    need("mmdebstrap", "mmdebstrap"),
+    need("skopeo", "skopeo"),
+    need("umoci", "umoci"),
+];
 
 /// What tests run besides, to check our file formats by other people's programs.
 pub(crate) const TEST: &[Need] = &[

@@ -1,16 +1,21 @@
 //! `bandsox df`
 
+use std::collections::BTreeSet;
+
+use bandsox_oci::Digest;
 use bandsox_store::{Store, Usage, Used};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::images;
 use crate::output::{Ui, human_bytes, printable};
 
 /// Show what takes how much disk space
 ///
 /// SIZE is what is taken on the disk: disks of VMs are as large as what was written to them.
-/// RECLAIMABLE is what no VM needs; `bandsox image prune` frees images of those.
+/// RECLAIMABLE is what no VM needs, and of layers what no image has: `bandsox image prune --all`
+/// frees it.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -32,7 +37,8 @@ struct Row {
 /// Prints what takes how much.
 pub(crate) fn run(ui: &Ui, store: &Store, args: &DfArgs) -> Result<(), Failure> {
     let DfArgs {} = args;
-    let rows = rows(store.usage()?, store.bases_in_use()?.damaged.is_empty());
+    let mut rows = rows(store.usage()?, store.bases_in_use()?.damaged.is_empty());
+    rows.insert(1, blobs(store)?);
     if ui.is_json() {
         return ui.json(&rows);
     }
@@ -67,6 +73,28 @@ fn rows(usage: Usage, all_readable: bool) -> Vec<Row> {
         items,
     })
     .collect()
+}
+
+/// Layers, manifests and configs as registries have them. Those that no image has can go.
+fn blobs(store: &Store) -> Result<Row, Failure> {
+    let listed = images::open(store)?.list()?;
+    let records = listed.iter().map(|listed| &listed.record);
+    let digests = records.flat_map(|record| {
+        record.layers.iter().chain(&record.manifest_digest).chain(&record.config_digest)
+    });
+    let kept: BTreeSet<&str> = digests.map(Digest::hex).collect();
+    let items = store.blobs()?;
+    let is_kept = |used: &Used| {
+        let name = used.path.file_name().unwrap_or_default().to_string_lossy();
+        kept.contains(&*name)
+    };
+    Ok(Row {
+        kind: "layers",
+        count: items.len(),
+        bytes: sum(items.iter()),
+        reclaimable_bytes: sum(items.iter().filter(|used| !is_kept(used))),
+        items,
+    })
 }
 
 fn sum<'a>(used: impl Iterator<Item = &'a Used>) -> u64 {

@@ -202,7 +202,8 @@ impl ImageStore {
         job: Job<'_>,
     ) -> Result<Image, PullError> {
         let reference = resolved.reference.clone();
-        if let Some(image) = self.unchanged(&reference, &resolved.manifest_digest) {
+        let here = self.unchanged(&reference, &resolved.manifest_digest);
+        if let Some(image) = here.filter(|it| options.platform.accepts(&it.record.platform)) {
             return Ok(image);
         }
         let file = self.config_file(&resolved, &options.platform, job)?;

@@ -7,14 +7,11 @@
 
 mod bare;
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
 use anyhow::Result;
 use bandsox_e2e::{Bed, Storage, Vm};
 
 use super::guest::timed;
+use super::images::used_bytes;
 use super::report::{Bar, Report};
 use super::statistics::median;
 use bare::Bare;
@@ -66,16 +63,4 @@ fn start(storage: &Storage, report: &mut Report) -> Result<()> {
 
 fn kill(vm: &Vm<'_>) {
     vm.run("stop", &["--timeout", "0"]).ok();
-}
-
-/// What the files below `dir` take on the disk.
-fn used_bytes(dir: &Path) -> f64 {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(meta) if meta.is_dir() => used_bytes(&entry.path()),
-            Ok(meta) => meta.blocks() as f64 * 512.0,
-            Err(_) => 0.0,
-        })
-        .sum()
 }
