@@ -57,6 +57,17 @@ pub(crate) fn decoder<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a
     })
 }
 
+/// As [`decoder`], for what comes from strangers: gzip, zstd and plain, all of them decoded by safe Rust. OCI knows no other
+/// layers.
+pub(crate) fn decoder_of_layers<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut input = BufReader::with_capacity(256 << 10, input);
+    if Compression::of(input.fill_buf()?) == Some(Compression::Xz) {
+        let what = "compressed by xz; want gzip, zstd or none";
+        return Err(io::Error::new(io::ErrorKind::Unsupported, what));
+    }
+    decoder(input)
+}
+
 const XZ_MEMORY: u64 = 256 << 20;
 
 #[cfg(test)]

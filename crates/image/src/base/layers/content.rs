@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use sha2::{Digest as _, Sha256};
 
 use super::error::TooMuch;
-use crate::archive::decoder;
+use crate::archive::decoder_of_layers;
 use crate::digest;
 
 /// The decompressed bytes of a layer.
@@ -53,7 +53,7 @@ pub(super) fn pipe(limit: u64, on_chunk: &mut dyn FnMut()) -> (Decompressor, Con
 impl Decompressor {
     /// Decompresses the whole of `blob`, or until nobody reads on; `consumed` counts the compressed bytes.
     pub(super) fn run(self, blob: &File, consumed: &AtomicU64) {
-        let result = decoder(Blob { file: blob, consumed }).and_then(|mut input| {
+        let result = decoder_of_layers(Blob { file: blob, consumed }).and_then(|mut input| {
             while self.pass_on(&mut input)? {}
             Ok(())
         });

@@ -30,7 +30,7 @@ pub use error::{LayerError, LayersError};
 /// One layer of an image.
 #[derive(Debug)]
 pub struct Layer {
-    /// A tar, plain or compressed by gzip, xz or zstd, from the file's first byte to its last. Where it is positioned does
+    /// A tar, plain or compressed by gzip or zstd, from the file's first byte to its last. Where it is positioned does
     /// not matter.
     pub blob: File,
     /// What to call it in messages, such as its digest.

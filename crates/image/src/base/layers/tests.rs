@@ -237,3 +237,12 @@ fn what_was_replaced_or_removed_takes_no_disk_and_reads_as_zeros() {
         assert_eq!(name, format!("{}.erofs", crate::digest::of_bytes(&bytes)));
     }
 }
+
+#[test]
+fn a_layer_that_is_compressed_by_xz_is_refused_before_a_byte_of_it_is_decompressed() {
+    let blob = [&[0xfd, b'7', b'z', b'X', b'Z', 0][..], &[0; 100]].concat();
+
+    let said = refusal(&blob, None);
+
+    assert!(said.ends_with("compressed by xz; want gzip, zstd or none"), "{said}");
+}
