@@ -45,7 +45,7 @@ Exit codes:
 
 Quick start:
   bandsox init
-  bandsox create ./rootfs.tar --name web
+  bandsox create ubuntu:24.04 --name web
   bandsox start web
   bandsox exec web -- uname -a
   bandsox rm -f web";

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -19,6 +19,7 @@ pub struct Terminal {
     keyboard: File,
     child: Child,
     screen: Arc<Mutex<Vec<u8>>>,
+    watcher: Option<JoinHandle<()>>,
 }
 
 impl Terminal {
@@ -48,8 +49,9 @@ impl Terminal {
         drop(command);
         let keyboard = File::from(ours);
         let screen = Arc::new(Mutex::new(Vec::new()));
-        watch(keyboard.try_clone().expect("a descriptor more"), Arc::clone(&screen));
-        Self { keyboard, child, screen }
+        let watched = keyboard.try_clone().expect("a descriptor more");
+        let watcher = watch(watched, Arc::clone(&screen));
+        Self { keyboard, child, screen, watcher: Some(watcher) }
     }
 
     /// Types.
@@ -90,6 +92,10 @@ impl Terminal {
     pub fn end(mut self) -> (ExitStatus, String) {
         let child = &mut self.child;
         let status = eventually("the program ends", || child.try_wait().expect("our child"));
+        // What it wrote last may not have been read yet.
+        if let Some(watcher) = self.watcher.take() {
+            eventually("nobody writes any more", || watcher.is_finished().then_some(()));
+        }
         (status, self.screen())
     }
 }
@@ -107,7 +113,7 @@ fn resize(terminal: impl std::os::fd::AsFd, rows: u16, columns: u16) {
     tcsetwinsize(terminal, size).expect("a terminal has a size");
 }
 
-fn watch(mut from: File, screen: Arc<Mutex<Vec<u8>>>) {
+fn watch(mut from: File, screen: Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut buffer = [0; 4096];
         // Reading fails once nobody has the other side open any more.
@@ -115,5 +121,5 @@ fn watch(mut from: File, screen: Arc<Mutex<Vec<u8>>>) {
             let mut shown = screen.lock().unwrap_or_else(PoisonError::into_inner);
             shown.extend_from_slice(buffer.get(..count).unwrap_or_default());
         }
-    });
+    })
 }
