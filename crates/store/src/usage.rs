@@ -28,6 +28,8 @@ pub struct Used {
 pub struct Usage {
     /// Read-only base images in the storage directory. Images elsewhere are their owners' business.
     pub bases: Vec<Used>,
+    /// Layers, manifests and configs of images, as registries have them, whole or still arriving.
+    pub blobs: Vec<Used>,
     /// Writable disks of VMs.
     pub disks: Vec<Used>,
     /// Empty disks that new ones are copied from.
@@ -90,10 +92,14 @@ impl Store {
         let known: BTreeSet<VmId> = in_use.vms.iter().map(|(id, _)| id.clone()).collect();
         let mut usage = Usage::default();
         for path in listed(&paths.images())? {
-            if path.extension().is_some_and(|extension| extension == "erofs") {
+            if path.extension().is_some_and(|it| it == "erofs" || it == "ext4") {
                 let vms = in_use.users_of(&path);
                 usage.bases.push(used(path, vms));
             }
+        }
+        for directory in ["blobs/sha256", "blobs/partial"] {
+            let blobs = listed(&paths.images().join(directory))?.into_iter();
+            usage.blobs.extend(blobs.map(|path| used(path, Vec::new())));
         }
         for path in listed(&paths.disks())? {
             match path.file_name().and_then(owner_of) {
