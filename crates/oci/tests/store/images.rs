@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use bandsox_oci::{Destination, Image, ImageStore, Output, Policy};
+use bandsox_oci::{BaseBuilder, Destination, Image, ImageStore, Layers, Output, Policy, Source};
 
 use crate::builder::Lines;
 use crate::content::{layout, random, run, text};
@@ -194,14 +194,23 @@ fn an_imported_image_gets_no_name_that_promises_a_digest_or_means_something_else
 #[test]
 fn a_base_that_was_cut_short_counts_as_absent_and_is_built_again() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let (store, image, name) = one(dir.path());
-    let whole = fs::read(&image.base).expect("reads");
-    fs::write(&image.base, &whole[..10]).expect("writes");
+    let name = format!("oci:{}:t", text(&layout(dir.path(), "t", 2, 10_000)));
+    let source = Source::parse(&name).expect("parses");
+    let builders: [&dyn BaseBuilder; 2] = [&Lines, &Layers::default()];
+    for (index, builder) in builders.into_iter().enumerate() {
+        let images = dir.path().join(format!("images{index}"));
+        let store = ImageStore::open(&images).expect("opens");
+        let pull = || store.pull(&source, Policy::Missing, &options(), builder, &|_| {});
+        let base = pull().expect("pulls").base;
+        let whole = fs::read(&base).expect("reads");
+        fs::remove_file(&base).expect("removes");
+        fs::write(&base, &whole[..10]).expect("writes");
 
-    assert!(!store.list().expect("lists")[0].complete);
-    pull(&dir.path().join("images"), &name, Policy::Missing).expect("pulls");
+        assert!(!store.list().expect("lists")[0].complete);
+        pull().expect("pulls again");
 
-    assert_eq!(fs::read(&image.base).expect("reads"), whole);
+        assert!(fs::read(&base).expect("reads") == whole);
+    }
 }
 
 #[test]
