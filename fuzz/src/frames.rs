@@ -113,6 +113,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         stdin: true,
         timeout_ms: Some(1000),
         detach: true,
+        make_cwd: true,
     };
     let requests = [
         Request::Exec(exec),

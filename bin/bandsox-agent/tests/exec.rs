@@ -308,6 +308,26 @@ fn the_working_directory_is_where_it_was_asked_for() {
 }
 
 #[test]
+fn a_missing_working_directory_is_made_if_that_is_asked_for() {
+    let guest = Guest::start();
+    let mut client = guest.connect();
+    let dir = guest.path("srv/app");
+    let cwd = dir.to_str().map(Into::into);
+
+    let refused = client.run(Exec { cwd: cwd.clone(), ..shell("pwd") });
+    assert_eq!(refused.exit.code, Some(126));
+    for _ in 0..2 {
+        let said = client.run(Exec { cwd: cwd.clone(), make_cwd: true, ..shell("pwd") });
+        assert_eq!(String::from_utf8_lossy(&said.stdout).trim_end(), dir.to_string_lossy());
+    }
+    let file = guest.path("file");
+    std::fs::write(&file, "").expect("writes");
+    let cwd = file.to_str().map(Into::into);
+    let refused = client.run(Exec { cwd, make_cwd: true, ..shell("pwd") });
+    assert_eq!(refused.exit.code, Some(126));
+}
+
+#[test]
 fn orphans_and_commands_leave_no_zombies() {
     let guest = Guest::start();
     let mut client = guest.connect();

@@ -174,6 +174,7 @@ pub(crate) fn command(argv: &[&str]) -> Exec {
         stdin: false,
         timeout_ms: None,
         detach: false,
+        make_cwd: false,
     }
 }
 

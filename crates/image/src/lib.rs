@@ -15,6 +15,8 @@ mod archive;
 mod atomic;
 mod digest;
 mod erofs;
+
+pub use archive::decoder;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

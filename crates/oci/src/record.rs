@@ -21,6 +21,9 @@ pub struct Record {
     pub config_digest: Option<Digest>,
     /// The base image's file name in the images directory.
     pub base: String,
+    /// How long that file is, holes and all; `None` in records that do not say. Unit: bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_length: Option<u64>,
     /// The layers, from the lowest up.
     pub layers: Vec<Digest>,
     /// For which machine it is.

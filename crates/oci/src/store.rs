@@ -78,7 +78,10 @@ impl ImageStore {
                 config::parse(&bytes).ok()?.config
             }
         };
-        base.symlink_metadata().is_ok_and(|about| about.is_file()).then_some(())?;
+        // A base that was cut short is built again; what it is made of is still there.
+        let whole = |length: u64| record.base_length.is_none_or(|bytes| bytes == length);
+        let about = base.symlink_metadata().ok()?;
+        (about.is_file() && whole(about.len())).then_some(())?;
         Some(Image { record, base, config })
     }
 

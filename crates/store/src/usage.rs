@@ -28,6 +28,8 @@ pub struct Used {
 pub struct Usage {
     /// Read-only base images in the storage directory. Images elsewhere are their owners' business.
     pub bases: Vec<Used>,
+    /// Layers, manifests and configs of images, as registries have them, whole or still arriving.
+    pub blobs: Vec<Used>,
     /// Writable disks of VMs.
     pub disks: Vec<Used>,
     /// Empty disks that new ones are copied from.
@@ -95,6 +97,10 @@ impl Store {
                 usage.bases.push(used(path, vms));
             }
         }
+        for directory in ["blobs/sha256", "blobs/partial"] {
+            let blobs = listed(&paths.images().join(directory))?.into_iter();
+            usage.blobs.extend(blobs.map(|path| used(path, Vec::new())));
+        }
         for path in listed(&paths.disks())? {
             match path.file_name().and_then(owner_of) {
                 Some(id) => usage.disks.push(used(path, vec![id])),
@@ -109,18 +115,6 @@ impl Store {
             usage.kernel.push(used(path, Vec::new()));
         }
         Ok(usage)
-    }
-
-    /// What images brought with them, beside the bases that were made of it.
-    ///
-    /// # Errors
-    ///
-    /// [`FileError`] if a directory cannot be listed.
-    pub fn blobs(&self) -> Result<Vec<Used>, FileError> {
-        let directory = self.paths().images().join("blobs");
-        let mut paths = listed(&directory.join("sha256"))?;
-        paths.extend(listed(&directory.join("partial"))?);
-        Ok(paths.into_iter().map(|path| used(path, Vec::new())).collect())
     }
 }
 

@@ -155,6 +155,7 @@ mod tests {
             stdin: false,
             timeout_ms: None,
             detach: false,
+            make_cwd: false,
         };
 
         client.write_all(&preamble::CLIENT).expect("writes");

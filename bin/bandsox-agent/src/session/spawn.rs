@@ -140,7 +140,13 @@ fn working_directory(exec: &Exec, user: &User) -> Result<PathBuf, Unrunnable> {
         return Ok(home.unwrap_or(Path::new("/")).to_path_buf());
     };
     let path = Path::new("/").join(wanted.as_path());
-    match std::fs::metadata(&path) {
+    let found = std::fs::metadata(&path);
+    let missing = matches!(&found, Err(error) if error.kind() == io::ErrorKind::NotFound);
+    if exec.make_cwd && missing {
+        std::fs::create_dir_all(&path).map_err(|error| bad_directory(wanted, &error))?;
+        return Ok(path);
+    }
+    match found {
         Ok(found) if found.is_dir() => Ok(path),
         Ok(_) => Err(bad_directory(wanted, &io::Error::from(io::ErrorKind::NotADirectory))),
         Err(error) => Err(bad_directory(wanted, &error)),

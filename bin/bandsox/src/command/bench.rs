@@ -143,6 +143,7 @@ fn execute(monitor: &mut Monitor, words: &[&str]) -> Result<(), Failure> {
         stdin: false,
         timeout_ms: None,
         detach: false,
+        make_cwd: false,
     };
     let streams = Streams { stdin: None, stdout: null.as_fd(), stderr: null.as_fd() };
     let conversation = Conversation::new(Begin::Run(exec));

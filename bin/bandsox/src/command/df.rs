@@ -1,9 +1,9 @@
 //! `bandsox df`
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use bandsox_oci::Digest;
-use bandsox_store::{Store, Usage, Used};
+use bandsox_store::{BasesInUse, Store, Usage, Used};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
@@ -14,8 +14,8 @@ use crate::output::{Ui, human_bytes, printable};
 /// Show what takes how much disk space
 ///
 /// SIZE is what is taken on the disk: disks of VMs are as large as what was written to them.
-/// RECLAIMABLE is what no VM needs, and of layers what no image has: `bandsox image prune --all`
-/// frees it.
+/// Images are what VMs are made from, layers what images are made from.
+/// RECLAIMABLE is what no VM needs; `bandsox image prune --all` frees images and layers of those.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -37,8 +37,7 @@ struct Row {
 /// Prints what takes how much.
 pub(crate) fn run(ui: &Ui, store: &Store, args: &DfArgs) -> Result<(), Failure> {
     let DfArgs {} = args;
-    let mut rows = rows(store.usage()?, store.bases_in_use()?.damaged.is_empty());
-    rows.insert(1, blobs(store)?);
+    let rows = rows(store.usage()?, &store.bases_in_use()?, needed_layers(store));
     if ui.is_json() {
         return ui.json(&rows);
     }
@@ -53,12 +52,32 @@ pub(crate) fn run(ui: &Ui, store: &Store, args: &DfArgs) -> Result<(), Failure> 
     Ok(())
 }
 
-fn rows(usage: Usage, all_readable: bool) -> Vec<Row> {
-    let Usage { bases, disks, templates, logs, kernel } = usage;
+/// The names of the blobs of images that VMs use; `None` if it cannot be known.
+fn needed_layers(store: &Store) -> Option<BTreeSet<String>> {
+    let in_use = store.bases_in_use().ok()?;
+    let listed = images::open(store).ok()?.list().ok()?;
+    let used = listed
+        .into_iter()
+        .map(|it| it.record)
+        .filter(|record| !in_use.users_of(&store.paths().images().join(&record.base)).is_empty());
+    let digests = used.flat_map(|it| {
+        it.layers.into_iter().chain(it.manifest_digest).chain(it.config_digest).collect::<Vec<_>>()
+    });
+    Some(digests.map(|digest| digest.hex().to_owned()).collect())
+}
+
+fn rows(usage: Usage, in_use: &BasesInUse, needed: Option<BTreeSet<String>>) -> Vec<Row> {
+    let Usage { bases, blobs, disks, templates, logs, kernel } = usage;
     // Damaged metadata may need any image.
-    let idle = |used: &Used| all_readable && used.vms.is_empty();
+    let of_a_vm = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        needed.as_ref().is_none_or(|needed| needed.contains(name.as_ref()))
+    };
+    let idle =
+        |used: &Used| in_use.damaged.is_empty() && used.vms.is_empty() && !of_a_vm(&used.path);
     [
         ("images", bases, true),
+        ("layers", blobs, true),
         ("disks", disks, false),
         ("templates", templates, false),
         ("logs", logs, false),
@@ -73,28 +92,6 @@ fn rows(usage: Usage, all_readable: bool) -> Vec<Row> {
         items,
     })
     .collect()
-}
-
-/// Layers, manifests and configs as registries have them. Those that no image has can go.
-fn blobs(store: &Store) -> Result<Row, Failure> {
-    let listed = images::open(store)?.list()?;
-    let records = listed.iter().map(|listed| &listed.record);
-    let digests = records.flat_map(|record| {
-        record.layers.iter().chain(&record.manifest_digest).chain(&record.config_digest)
-    });
-    let kept: BTreeSet<&str> = digests.map(Digest::hex).collect();
-    let items = store.blobs()?;
-    let is_kept = |used: &Used| {
-        let name = used.path.file_name().unwrap_or_default().to_string_lossy();
-        kept.contains(&*name)
-    };
-    Ok(Row {
-        kind: "layers",
-        count: items.len(),
-        bytes: sum(items.iter()),
-        reclaimable_bytes: sum(items.iter().filter(|used| !is_kept(used))),
-        items,
-    })
 }
 
 fn sum<'a>(used: impl Iterator<Item = &'a Used>) -> u64 {

@@ -92,7 +92,8 @@ pub(crate) fn run(ui: &Ui, store: &Store, args: ExecArgs) -> Result<ExitCode, Fa
         Some(session) => Begin::Join(session),
         None => {
             let session = session.map_or_else(fresh_session, Ok)?;
-            let job = Job { command: &command, env: &env, options: &options };
+            let options = &options;
+            let job = Job { command: &command, env: &env, options, makes_workdir: false };
             Begin::Run(Exec { detach, ..job.request(store, &id, session) })
         }
     };
@@ -107,6 +108,8 @@ pub(super) struct Job<'a> {
     pub(super) env: &'a [EnvVar],
     /// How it runs.
     pub(super) options: &'a ExecOptions,
+    /// Whether the directory that the user named is made where it is missing.
+    pub(super) makes_workdir: bool,
 }
 
 impl Job<'_> {
@@ -133,6 +136,8 @@ impl Job<'_> {
             stdin: *interactive,
             timeout_ms: timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
             detach: false,
+            // What an image names need not be in it: other runtimes make it when they make the container.
+            make_cwd: workdir.is_none() || self.makes_workdir,
         }
     }
 }

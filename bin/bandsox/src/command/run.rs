@@ -70,7 +70,7 @@ pub(crate) fn run(ui: &Ui, store: &Store, args: RunArgs) -> Result<ExitCode, Fai
     })?;
     // From here on there is something to clean up: no signal ends the process before that is done.
     let mut signals = Signals::catch()?;
-    let job = Job { command: &words, env: &[], options: &options };
+    let job = Job { command: &words, env: &[], options: &options, makes_workdir: true };
     let outcome = start_and_run(Vm { ui, store, id: &id }, mode, &job, &mut signals);
     if !rm {
         return outcome.map_err(|failure| {

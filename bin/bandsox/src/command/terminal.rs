@@ -40,7 +40,8 @@ pub(crate) fn run(ui: &Ui, store: &Store, args: TerminalArgs) -> Result<ExitCode
     let mut signals = Signals::catch()?;
     let options = ExecOptions { interactive: true, tty: true, workdir: None, user, timeout: None };
     let session = exec::fresh_session()?;
-    let job = Job { command: &[shell], env: &[], options: &options };
+    let command = [shell];
+    let job = Job { command: &command, env: &[], options: &options, makes_workdir: false };
     let request = job.request(store, &id, session);
     let manner = Manner { stdin: true, tty: true, leave: false };
     session::attend(Vm { ui, store, id: &id }, Begin::Run(request), manner, &mut signals)

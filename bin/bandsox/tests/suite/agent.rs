@@ -47,6 +47,7 @@ fn execute(agent: &Agent, script: &str, stdin: Option<&[u8]>) -> (Exit, Vec<u8>,
         stdin: stdin.is_some(),
         timeout_ms: None,
         detach: false,
+        make_cwd: false,
     };
     let streams = Streams {
         stdin: stdin.is_some().then(|| input.as_fd()),

@@ -73,6 +73,7 @@ fn exec() -> Exec {
         stdin: false,
         timeout_ms: None,
         detach: false,
+        make_cwd: false,
     }
 }
 

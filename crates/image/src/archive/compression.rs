@@ -38,7 +38,11 @@ impl Compression {
 /// The bytes inside `input`, decompressed if its first bytes say that it is compressed, as they are otherwise.
 ///
 /// Memory is bounded whatever the input claims: 256 MiB for xz, 128 MiB for zstd.
-pub(crate) fn decoder<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+///
+/// # Errors
+///
+/// What reading the first bytes ends in, and no memory for xz.
+pub fn decoder<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut input = BufReader::with_capacity(256 << 10, input);
     let compression = Compression::of(input.fill_buf()?);
     Ok(match compression {

@@ -14,7 +14,8 @@ mod reader;
 mod sparse;
 mod zstd;
 
-pub(crate) use compression::{Compression, decoder, decoder_of_layers};
+pub use compression::decoder;
+pub(crate) use compression::{Compression, decoder_of_layers};
 pub(crate) use member::{Kind, Member, Timestamp};
 pub use reader::ReadError;
 pub(crate) use reader::{Archive, is_header};

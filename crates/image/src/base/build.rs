@@ -1,6 +1,6 @@
 //! From a source to `images/<sha256>.erofs`.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -121,6 +121,11 @@ pub(super) fn name_image(
         synced.join().expect("a sync does not panic").and(digest)
     })?;
     let image = images_dir.join(format!("{digest}.erofs"));
+    // One of the same name and another length was cut short: no VM can be made of it, and none that is there can read it.
+    let length = file.metadata()?.len();
+    if fs::metadata(&image).is_ok_and(|there| there.len() != length) {
+        fs::remove_file(&image)?;
+    }
     // Readable by the owner alone, as it may hold anybody's secrets; writable by nobody.
     unnamed.publish_unless_there(0o400, &image)?;
     Ok(image)

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
 use super::list::ResolveError;
@@ -57,6 +58,14 @@ pub enum ExportError {
     NoLayers {
         /// Its name.
         reference: String,
+    },
+    /// The destination is a layout whose index cannot be used, or that cannot be locked.
+    #[error("could not add to the layout at {path}")]
+    Layout {
+        /// The destination.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
     },
     /// A blob is not there, or not what its name says.
     #[error("{digest} is missing or damaged; pull the image again")]
@@ -133,12 +142,7 @@ impl ImageStore {
         let parts = self.parts(self.resolve(name, cwd)?)?;
         match to {
             Destination::Layout { dir, tag } => {
-                let dir = cwd.join(dir);
-                let empty = fs::read_dir(&dir).map_or(true, |mut entries| entries.next().is_none());
-                if !empty && !is_layout(&dir) {
-                    return Err(ExportError::NotALayout { path: dir });
-                }
-                self.write_layout(&parts, tag.as_deref(), existing(&dir), &mut Dir(&dir))
+                self.to_layout(&parts, &cwd.join(dir), tag.as_deref())
             }
             Destination::OciArchive(output) => self
                 .to_output(&parts, cwd, output, |tar| self.write_layout(&parts, None, None, tar)),
@@ -158,6 +162,22 @@ impl ImageStore {
             Ok(Document::Image(manifest)) => Ok(Parts { record, bytes, digest, manifest }),
             Ok(Document::Index(_)) | Err(_) => Err(ExportError::Damaged { digest }),
         }
+    }
+
+    fn to_layout(&self, parts: &Parts, dir: &Path, tag: Option<&str>) -> Result<(), ExportError> {
+        if !is_layout(dir) && !is_begun(dir) {
+            return Err(ExportError::NotALayout { path: dir.to_owned() });
+        }
+        let error = |source| ExportError::Layout { path: dir.to_owned(), source };
+        fs::create_dir_all(dir).map_err(error)?;
+        // Two exports into one layout would lose one's line in the index.
+        let alone = File::open(dir).map_err(error)?;
+        flock(&alone, FlockOperation::LockExclusive).map_err(|errno| error(errno.into()))?;
+        for dir in [dir, &dir.join("blobs/sha256")] {
+            delete_temporary(dir).map_err(error)?;
+        }
+        let index = existing(dir).map_err(error)?;
+        self.write_layout(parts, tag, index, &mut Dir(dir))
     }
 
     fn to_output(
@@ -257,9 +277,9 @@ impl ImageStore {
         let damaged = || ExportError::Damaged { digest: digest.clone() };
         let file = self.blobs.reader(digest).map_err(|_| damaged())?;
         let size = self.blobs.size(digest).ok_or_else(damaged)?;
-        let mut content = Checked { file, hasher: Hasher::default() };
-        sink.put(name, size, &mut content).map_err(|source| parts.write_error(source))?;
-        if content.hasher.finish() == *digest { Ok(()) } else { Err(damaged()) }
+        let mut content = Checked { file, hasher: Hasher::default(), digest, damaged: false };
+        let put = sink.put(name, size, &mut content);
+        if content.damaged { Err(damaged()) } else { put.map_err(|it| parts.write_error(it)) }
     }
 }
 
@@ -285,25 +305,64 @@ impl Parts {
     }
 }
 
-struct Checked {
+/// A blob that ends in an error if it is not what its name says, so that nobody keeps a copy of it.
+struct Checked<'a> {
     file: File,
     hasher: Hasher,
+    digest: &'a Digest,
+    damaged: bool,
 }
 
-impl Read for Checked {
+impl Read for Checked<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let got = self.file.read(buffer)?;
         self.hasher.update(buffer.get(..got).unwrap_or_default());
-        Ok(got)
+        if got == 0 && !buffer.is_empty() {
+            self.damaged |= std::mem::take(&mut self.hasher).finish() != *self.digest;
+        }
+        if self.damaged { Err(io::ErrorKind::InvalidData.into()) } else { Ok(got) }
     }
 }
 
-/// The index of a layout that is there already.
-fn existing(dir: &Path) -> Option<serde_json::Value> {
+/// The index of a layout that is there already. One that we do not understand is not ours to replace.
+fn existing(dir: &Path) -> io::Result<Option<serde_json::Value>> {
     let mut bytes = Vec::new();
-    let file = File::open(dir.join("index.json")).ok()?;
-    file.take(MAX_DOCUMENT_BYTES).read_to_end(&mut bytes).ok()?;
-    serde_json::from_slice(&bytes).ok()
+    let file = match File::open(dir.join("index.json")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    file.take(MAX_DOCUMENT_BYTES).read_to_end(&mut bytes)?;
+    let index: serde_json::Value = serde_json::from_slice(&bytes)?;
+    let listed = index.get("manifests").is_some_and(serde_json::Value::is_array);
+    if listed { Ok(Some(index)) } else { Err(io::Error::other("index.json lists no manifests")) }
+}
+
+/// Whether a directory is not there, or has nothing but what a killed export leaves.
+fn is_begun(dir: &Path) -> bool {
+    let ours =
+        |name: &str| ["oci-layout", "blobs"].contains(&name) || name.starts_with(TEMP_PREFIX);
+    match fs::read_dir(dir) {
+        Ok(mut entries) => entries
+            .all(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(ours))),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// Deletes what a killed export left.
+fn delete_temporary(dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(TEMP_PREFIX) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 const NAME: &str = "org.opencontainers.image.ref.name";

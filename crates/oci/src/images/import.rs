@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bandsox_image::base::{Limits, PrepareError, prepare};
+use bandsox_image::decoder;
 
 use super::allocated;
 use crate::atomic::{TEMP_PREFIX, sync_dir};
@@ -18,7 +19,7 @@ use crate::name::registry_name;
 use crate::progress::Report;
 use crate::pull::{PullError, PullOptions};
 use crate::record::Record;
-use crate::source::{Pick, SourceError};
+use crate::source::{Pick, Source, SourceError};
 use crate::store::{Image, ImageStore};
 
 /// Why nothing was imported.
@@ -31,6 +32,18 @@ pub enum ImportError {
     /// The images cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The name has a digest, which a registry decides.
+    #[error("{name:?} cannot be given to an image: it has a digest; want name[:tag]")]
+    Pinned {
+        /// What was given.
+        name: String,
+    },
+    /// The name would be read as something else where an image is wanted.
+    #[error("{name:?} cannot be given to an image: it means a layout or an archive")]
+    Reserved {
+        /// What was given.
+        name: String,
+    },
     /// A layout or an archive of an image cannot be used.
     #[error(transparent)]
     Image(#[from] PullError),
@@ -62,7 +75,7 @@ impl ImageStore {
         builder: &dyn BaseBuilder,
         report: &Report<'_>,
     ) -> Result<Image, ImportError> {
-        let reference = registry_name(name)?.whole();
+        let reference = imported_name(name)?;
         let _kept = self.keep()?;
         let path = options.cwd.join(path);
         let file_error = |source| ImportError::File { path: path.clone(), source };
@@ -86,6 +99,7 @@ impl ImageStore {
             manifest_digest: None,
             config_digest: None,
             base: base.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            base_length: base.metadata().ok().map(|about| about.len()),
             layers: Vec::new(),
             platform: options.platform.clone(),
             size: allocated(&base),
@@ -129,17 +143,41 @@ impl ImageStore {
     }
 }
 
-/// Whether a file is a plain tar with `manifest.json`, or `index.json` and `oci-layout`, at its top.
+/// The canonical form of a name that may be given to an image.
+fn imported_name(name: &str) -> Result<String, ImportError> {
+    let parsed = registry_name(name)?;
+    if parsed.digest().is_some() {
+        return Err(ImportError::Pinned { name: name.to_owned() });
+    }
+    match Source::parse(name)? {
+        Source::Registry(_) => Ok(parsed.whole()),
+        Source::Layout { .. } | Source::Archive { .. } => {
+            Err(ImportError::Reserved { name: name.to_owned() })
+        }
+    }
+}
+
+/// Whether a file is a tar, compressed or not, with `manifest.json`, or `index.json` and `oci-layout`, at its top, and
+/// without what a root directory has there.
 fn is_image_archive(path: &Path) -> io::Result<bool> {
-    let mut archive = tar::Archive::new(File::open(path)?);
+    // A decoder that finds the content damaged need not say so: whoever imports it will.
+    let Ok(content) = decoder(File::open(path)?) else {
+        return Ok(false);
+    };
+    let mut archive = tar::Archive::new(content);
     let (mut docker, mut index, mut layout) = (false, false, false);
-    let Ok(entries) = archive.entries_with_seek() else {
+    let Ok(entries) = archive.entries() else {
         return Ok(false);
     };
     // Whatever else is wrong with it, it is then no archive of an image.
     for entry in entries.map_while(Result::ok).take(20_000) {
         let name = entry.path_bytes();
-        match name.strip_prefix(b"./").unwrap_or(&name) {
+        let name = name.strip_prefix(b"./").unwrap_or(&name);
+        let top = name.split(|byte| *byte == b'/').next().unwrap_or_default();
+        if [&b"bin"[..], b"dev", b"etc", b"lib", b"proc", b"sbin", b"usr"].contains(&top) {
+            return Ok(false);
+        }
+        match name {
             b"manifest.json" => docker = true,
             b"index.json" => index = true,
             b"oci-layout" => layout = true,

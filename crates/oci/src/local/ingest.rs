@@ -1,8 +1,9 @@
 //! An archive's members into the store, in one pass, whatever their order.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 
+use bandsox_image::decoder;
 use tar::{Archive, EntryType};
 
 use super::LocalError;
@@ -47,17 +48,21 @@ impl Members {
     }
 }
 
-/// Stores every file of the archive that `input` reads.
+/// Stores every file of the archive that `input` reads, which may be compressed.
 pub(super) fn ingest(
     blobs: &Blobs,
     input: &mut dyn Read,
     members: &mut Members,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), LocalError> {
-    let mut archive = Archive::new(input);
+    let mut archive = Archive::new(decoder(input).map_err(LocalError::Tar)?);
     let mut count = 0u64;
     for entry in archive.entries().map_err(LocalError::Tar)? {
-        let mut entry = entry.map_err(LocalError::Tar)?;
+        let mut entry = entry.map_err(|error| match (count, error.kind()) {
+            // What the first header is not, the bytes of it do not explain.
+            (0, io::ErrorKind::Other) => LocalError::NoTar,
+            _ => LocalError::Tar(error),
+        })?;
         count = count.saturating_add(1);
         if count > MAX_MEMBERS {
             return Err(LocalError::TooMuch { what: "members", most: MAX_MEMBERS });

@@ -31,6 +31,9 @@ pub enum LocalError {
     /// The file is something else.
     #[error("the archive has neither manifest.json nor index.json, so it holds no image")]
     NoImage,
+    /// The file is something else altogether.
+    #[error("it is not a tar archive, so it holds no image")]
+    NoTar,
     /// The tar itself is damaged.
     #[error("the archive cannot be read as a tar")]
     Tar(#[source] io::Error),

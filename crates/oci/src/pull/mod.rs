@@ -184,9 +184,9 @@ impl ImageStore {
         }
     }
 
-    /// The image that a name had, if it still stands for the same and all of it is there.
-    fn unchanged(&self, reference: &str, manifest: &Digest) -> Option<Image> {
-        let image = self.find(reference)?;
+    /// The image that a name had, if it still stands for the same, is for `wanted`, and all of it is there.
+    fn unchanged(&self, reference: &str, manifest: &Digest, wanted: &Platform) -> Option<Image> {
+        let image = self.find(reference).filter(|image| wanted.accepts(&image.record.platform))?;
         let same = image.record.manifest_digest.as_ref() == Some(manifest);
         let there = |digest: &Digest| self.blobs.size(digest).is_some();
         let whole = same && there(manifest) && image.record.layers.iter().all(there);
@@ -201,9 +201,8 @@ impl ImageStore {
         builder: &dyn BaseBuilder,
         job: Job<'_>,
     ) -> Result<Image, PullError> {
-        let reference = resolved.reference.clone();
-        let here = self.unchanged(&reference, &resolved.manifest_digest);
-        if let Some(image) = here.filter(|it| options.platform.accepts(&it.record.platform)) {
+        let (reference, digest) = (resolved.reference.clone(), &resolved.manifest_digest);
+        if let Some(image) = self.unchanged(&reference, digest, &options.platform) {
             return Ok(image);
         }
         let file = self.config_file(&resolved, &options.platform, job)?;
@@ -225,6 +224,7 @@ impl ImageStore {
             manifest_digest: Some(resolved.manifest_digest),
             config_digest: Some(config.digest),
             base: base_name.to_owned(),
+            base_length: base.metadata().ok().map(|about| about.len()),
             size: layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add),
             layers: layers.into_iter().map(|layer| layer.digest).collect(),
             platform: file.platform.unwrap_or_else(|| options.platform.clone()),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use bandsox_oci::{Destination, Image, ImageStore, Output, Policy};
+use bandsox_oci::{BaseBuilder, Destination, Image, ImageStore, Layers, Output, Policy, Source};
 
 use crate::builder::Lines;
 use crate::content::{layout, random, run, text};
@@ -139,6 +139,78 @@ fn an_image_that_the_disk_has_spoilt_is_not_exported() {
 
     assert!(error.contains("missing or damaged"), "{error}");
     assert!(!archive.exists());
+}
+
+#[test]
+fn an_export_that_was_killed_goes_on_and_one_that_would_spoil_a_layout_does_not() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (store, image, name) = one(dir.path());
+    let out = dir.path().join("out");
+    let to = Destination::Layout { dir: out.clone(), tag: None };
+    fs::create_dir_all(out.join("blobs/sha256")).expect("makes directories");
+    fs::write(out.join("oci-layout"), "{}").expect("writes");
+    fs::write(out.join("blobs/sha256/.tmp-x"), "the beginning").expect("writes");
+
+    store.export(&name, dir.path(), &to).expect("goes on");
+
+    assert_eq!(names(&out.join("blobs/sha256")).len(), 4);
+    let index = fs::read(out.join("index.json")).expect("reads");
+    for unknown in ["{", "{}"] {
+        fs::write(out.join("index.json"), unknown).expect("writes");
+        let error = store.export(&name, dir.path(), &to).expect_err("is refused").to_string();
+        assert!(error.contains("could not add to the layout"), "{error}");
+        assert_eq!(fs::read(out.join("index.json")).expect("reads"), unknown.as_bytes());
+    }
+    fs::write(out.join("index.json"), index).expect("writes");
+    let layer = image.record.layers[1].hex();
+    fs::remove_file(out.join("blobs/sha256").join(layer)).expect("removes");
+    let stored = dir.path().join("images/blobs/sha256").join(layer);
+    fs::set_permissions(&stored, fs::Permissions::from_mode(0o600)).expect("sets a mode");
+    fs::write(&stored, "something else").expect("writes");
+    let error = store.export(&name, dir.path(), &to).expect_err("is refused").to_string();
+    assert!(error.contains("missing or damaged"), "{error}");
+    assert!(!out.join("blobs/sha256").join(layer).exists(), "a spoilt layer was kept");
+}
+
+#[test]
+fn an_imported_image_gets_no_name_that_promises_a_digest_or_means_something_else() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (store, _, _) = one(dir.path());
+    let layout = dir.path().join("layout");
+    let pinned = format!("a@sha256:{}", "0".repeat(64));
+
+    for (name, why) in [
+        (pinned.as_str(), "has a digest"),
+        ("oci:x", "means a layout"),
+        ("docker-archive:x", "means a layout or an archive"),
+    ] {
+        let refused = store.import(&layout, name, &options(), &Lines, &|_| {});
+        let error = refused.expect_err("is refused").to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn a_base_that_was_cut_short_counts_as_absent_and_is_built_again() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let name = format!("oci:{}:t", text(&layout(dir.path(), "t", 2, 10_000)));
+    let source = Source::parse(&name).expect("parses");
+    let builders: [&dyn BaseBuilder; 2] = [&Lines, &Layers::default()];
+    for (index, builder) in builders.into_iter().enumerate() {
+        let images = dir.path().join(format!("images{index}"));
+        let store = ImageStore::open(&images).expect("opens");
+        let pull = || store.pull(&source, Policy::Missing, &options(), builder, &|_| {});
+        let base = pull().expect("pulls").base;
+        let whole = fs::read(&base).expect("reads");
+        fs::remove_file(&base).expect("removes");
+        fs::write(&base, &whole[..10]).expect("writes");
+
+        assert!(!store.list().expect("lists")[0].complete);
+        pull().expect("pulls again");
+
+        assert!(fs::read(&base).expect("reads") == whole);
+    }
 }
 
 #[test]

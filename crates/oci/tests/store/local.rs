@@ -4,6 +4,7 @@ use std::fs;
 
 use bandsox_oci::{Digest, Policy};
 
+use crate::builder::Lines;
 use crate::content::{layout, run, text};
 use crate::{chain, names, pull};
 
@@ -91,6 +92,46 @@ fn what_docker_saves_becomes_an_image_and_leaves_nothing_else() {
     // Two layers, the config and the manifest.
     assert_eq!(names(&images.join("blobs/sha256")).len(), 4);
     assert_eq!(names(&images.join("blobs/partial")), [""; 0]);
+}
+
+#[test]
+fn a_compressed_archive_is_the_image_that_is_in_it_also_for_an_import() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = layout(dir.path(), "t", 2, 10_000);
+    let from = format!("oci:{}:t", text(&path));
+    let images = dir.path().join("images");
+    let store = bandsox_oci::ImageStore::open(&images).expect("opens");
+    for (kind, name) in [("docker-archive", "d.tar"), ("oci-archive", "o.tar")] {
+        let archive = dir.path().join(name);
+        run("skopeo", &["copy", "-q", &from, &format!("{kind}:{}", text(&archive))]);
+        run("gzip", &[text(&archive)]);
+        let archive = archive.with_extension("tar.gz");
+
+        let pulled = pull(&images, &format!("docker-archive:{}", text(&archive)), Policy::Missing);
+        let imported = store.import(&archive, "x", &crate::options(), &Lines, &|_| {});
+
+        let (pulled, imported) = (pulled.expect("pulls"), imported.expect("imports"));
+        assert_eq!(pulled.config.cmd, ["/bin/sh"]);
+        assert_eq!(imported.record.manifest_digest, pulled.record.manifest_digest);
+    }
+}
+
+#[test]
+fn an_image_that_is_here_for_another_machine_is_none() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = layout(dir.path(), "t", 1, 1000);
+    let name = format!("oci:{}:t", text(&path));
+    let images = dir.path().join("images");
+    pull(&images, &name, Policy::Missing).expect("pulls");
+    let store = bandsox_oci::ImageStore::open(&images).expect("opens");
+    let source = bandsox_oci::Source::parse(&name).expect("parses");
+    let platform = "linux/arm64".parse().expect("parses");
+    let options = bandsox_oci::PullOptions { platform, ..crate::options() };
+
+    let error = store.pull(&source, Policy::Missing, &options, &Lines, &|_| {});
+
+    let error = chain(&error.expect_err("is refused"));
+    assert!(error.contains("want linux/arm64"), "{error}");
 }
 
 #[test]

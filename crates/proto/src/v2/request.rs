@@ -69,6 +69,9 @@ pub struct Exec {
     /// Nobody waits for it: while no client is attached the oldest output is dropped instead of stopping the command.
     #[cbor(n(8), default)]
     pub detach: bool,
+    /// Make the working directory, root's, where it is missing, as an image that names one expects.
+    #[cbor(n(9), default)]
+    pub make_cwd: bool,
 }
 
 /// 0x02: go on where another connection left off.

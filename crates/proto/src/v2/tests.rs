@@ -33,8 +33,8 @@ fn exec() -> impl Strategy<Value = Exec> {
     let lists = (vec(bytes(), 0..5), vec(bytes(), 0..5));
     let rest =
         (option::of(bytes()), option::of(".*"), option::of(size()), option::of(any::<u64>()));
-    (session(), lists, rest, any::<(bool, bool)>()).prop_map(
-        |(session, (argv, env), (cwd, user, tty, timeout_ms), (stdin, detach))| Exec {
+    (session(), lists, rest, any::<(bool, bool, bool)>()).prop_map(
+        |(session, (argv, env), (cwd, user, tty, timeout_ms), (stdin, detach, make_cwd))| Exec {
             session,
             argv,
             env,
@@ -44,6 +44,7 @@ fn exec() -> impl Strategy<Value = Exec> {
             stdin,
             timeout_ms,
             detach,
+            make_cwd,
         },
     )
 }
@@ -299,13 +300,14 @@ fn the_golden_bytes_of_a_few_messages() {
         stdin: false,
         timeout_ms: Some(1000),
         detach: false,
+        make_cwd: false,
     };
     let frame = Request::Exec(exec).to_frame().expect("fits");
-    let mut expected = vec![37, 0, 0, 0, 0x01, 0xa7, 0x00, 0x50];
+    let mut expected = vec![39, 0, 0, 0, 0x01, 0xa8, 0x00, 0x50];
     expected.extend([1; 16]);
-    // 1: ["ls"], 2: [], 3: "/", 6: false, 7: 1000, 8: false
+    // 1: ["ls"], 2: [], 3: "/", 6: false, 7: 1000, 8: false, 9: false
     expected.extend([0x01, 0x81, 0x42, b'l', b's', 0x02, 0x80, 0x03, 0x41, b'/']);
-    expected.extend([0x06, 0xf4, 0x07, 0x19, 0x03, 0xe8, 0x08, 0xf4]);
+    expected.extend([0x06, 0xf4, 0x07, 0x19, 0x03, 0xe8, 0x08, 0xf4, 0x09, 0xf4]);
     assert_eq!(frame, expected);
 
     let output = Output { seq: 258, stream: StreamName::Stderr, data: b"x".to_vec() };

@@ -5,12 +5,17 @@ use std::fs;
 use crate::scene::{Scene, new_vm};
 
 #[test]
-fn a_base_is_listed_once_with_all_vms_that_need_it() {
+fn a_base_is_listed_once_with_all_vms_that_need_it_and_blobs_apart() {
     let scene = Scene::new();
     let images = scene.store.paths().images();
     fs::create_dir_all(&images).expect("made");
     let (shared, idle) = (images.join("aa.erofs"), images.join("bb.erofs"));
     for path in [&shared, &idle] {
+        fs::write(path, vec![1; 10_000]).expect("written");
+    }
+    let (disk, blob) = (images.join("cc.ext4"), images.join("blobs/sha256/dd"));
+    fs::create_dir_all(images.join("blobs/sha256")).expect("made");
+    for path in [&disk, &blob] {
         fs::write(path, vec![1; 10_000]).expect("written");
     }
     fs::write(images.join(".tmp-x"), "under way").expect("written");
@@ -24,7 +29,8 @@ fn a_base_is_listed_once_with_all_vms_that_need_it() {
 
     usage.bases[0].vms.sort();
     ids.sort();
-    assert_eq!(usage.bases.len(), 2);
+    assert_eq!(usage.bases.len(), 3);
+    assert_eq!((&usage.bases[2].path, &usage.blobs[0].path), (&disk, &blob));
     assert_eq!((&usage.bases[0].path, &usage.bases[0].vms), (&shared, &ids));
     assert!(usage.bases[0].bytes >= 10_000);
     assert_eq!((&usage.bases[1].path, usage.bases[1].vms.len()), (&idle, 0));

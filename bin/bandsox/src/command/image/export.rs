@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bandsox_oci::{Destination, Output};
+use bandsox_oci::{Destination, ExportError, Output};
 use bandsox_store::Store;
 
 use crate::failure::{Explain as _, Failure};
@@ -32,8 +32,12 @@ pub(super) fn run(ui: &Ui, store: &Store, args: &ExportArgs) -> Result<(), Failu
     let ExportArgs { image, to } = args;
     images::open(store)?
         .export(image, &std::env::current_dir()?, to)
-        .context(format!("cannot export image {image}"))
-        .hint("`bandsox image ls` shows all images")?;
+        .map_err(|error| {
+            let unknown = matches!(error, ExportError::Resolve(_));
+            let hint = unknown.then(|| "`bandsox image ls` shows all images".to_owned());
+            Failure::from(error).hint_if(hint)
+        })
+        .context(format!("cannot export image {image}"))?;
     ui.message(format!("Exported image {image}"));
     Ok(())
 }
