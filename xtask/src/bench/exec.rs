@@ -105,6 +105,7 @@ fn exec_true(number: u64) -> Exec {
         argv: vec!["/bin/true".into()],
         env: Vec::new(),
         cwd: None,
+        make_cwd: false,
         user: None,
         tty: None,
         stdin: false,
