@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::Errno;
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with};
 
@@ -121,11 +122,22 @@ pub(crate) fn listen(port: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Attempts to connect. The kernel gives up after two seconds (`VSOCK_DEFAULT_CONNECT_TIMEOUT`, `net/vmw_vsock/af_vsock.c`),
+/// and a busy host may take longer to answer.
+const ATTEMPTS: u32 = 10;
+
 /// Connects to a port of the host.
 pub(crate) fn connect(port: u32) -> io::Result<File> {
-    let socket = socket()?;
-    rustix::net::connect(&socket, &Address::new(CID_HOST, port))?;
-    Ok(File::from(socket))
+    let address = Address::new(CID_HOST, port);
+    let mut left = ATTEMPTS;
+    loop {
+        let socket = socket()?;
+        left = left.saturating_sub(1);
+        match rustix::net::connect(&socket, &address) {
+            Err(Errno::TIMEDOUT) if left > 0 => {}
+            connected => return connected.map(|()| File::from(socket)).map_err(io::Error::from),
+        }
+    }
 }
 
 /// Takes connections from `listener`, and moves to another port when told to, for ever.
