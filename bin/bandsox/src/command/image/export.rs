@@ -23,7 +23,7 @@ pub(crate) struct ExportArgs {
     #[arg(value_name = "IMAGE")]
     image: String,
 
-    /// oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE; FILE may be - for standard output
+    /// `oci:DIR[:TAG]`, `oci-archive:FILE` or `docker-archive:FILE`; FILE may be `-` for standard output
     #[arg(value_name = "DESTINATION", value_parser = destination)]
     to: Destination,
 }
