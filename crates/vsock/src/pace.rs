@@ -30,14 +30,12 @@ pub(crate) struct Pace {
     cost: u64,
     /// Time to the next look after one that found something.
     usual: Duration,
-    /// Time to the next look after one that found nothing.
-    next: Duration,
 }
 
 impl Pace {
     pub(crate) fn new() -> Self {
         // About 160 MB/s, until it is known better.
-        Self { moved_at: None, cost: 6 << 10, usual: SHORTEST, next: SHORTEST }
+        Self { moved_at: None, cost: 6 << 10, usual: SHORTEST }
     }
 
     /// Whether bulk data moves.
@@ -57,7 +55,7 @@ impl Pace {
                 self.moved_at = None;
                 return None;
             }
-            return Some(self.next);
+            return Some((self.usual / RETRY).max(SHORTEST));
         }
         if let Some(before) = self.moved_at.replace(now) {
             let took = u64::try_from(now.duration_since(before).as_nanos()).unwrap_or(u64::MAX);
@@ -71,7 +69,6 @@ impl Pace {
         }
         let wait = Duration::from_nanos(self.cost.saturating_mul(expected) >> 10);
         self.usual = wait.clamp(SHORTEST, LONGEST);
-        self.next = (self.usual / RETRY).max(SHORTEST);
         Some(self.usual)
     }
 }
