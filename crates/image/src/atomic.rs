@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use tempfile::{NamedTempFile, TempPath};
 
 /// Prefix of temporary names; whoever cleans a directory up may delete what begins so and is old.
-pub(crate) const TEMP_PREFIX: &str = ".tmp-";
+pub const TEMP_PREFIX: &str = ".tmp-";
 
 /// A new temporary file in `dir`, mode 0600, deleted again unless [`publish`] gets it.
 pub(crate) fn temp_in(dir: &Path) -> io::Result<NamedTempFile> {
@@ -27,8 +27,12 @@ pub(crate) fn publish(file: NamedTempFile, mode: u32, dest: &Path) -> io::Result
     sync_parent(dest)
 }
 
-/// Writes `bytes` as `dest`, durably.
-pub(crate) fn write(dest: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+/// Writes `bytes` as `dest`, durably; replaces what was there.
+///
+/// # Errors
+///
+/// What the operating system says; the old file is then still there, and no temporary one.
+pub fn write(dest: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let mut file = temp_in(parent_of(dest))?;
     file.write_all(bytes)?;
     publish(file, mode, dest)
@@ -89,7 +93,11 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 /// Makes the entries of `dir` durable.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+///
+/// # Errors
+///
+/// What the operating system says.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 

@@ -28,7 +28,8 @@ pub(crate) fn of_reader(reader: &mut impl Read) -> io::Result<(String, u64)> {
 }
 
 /// Lower-case hex of a finished digest.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len().saturating_mul(2)), |mut text, byte| {
         write!(text, "{byte:02x}").expect("writing to a String cannot fail");
         text

@@ -1,25 +1,11 @@
-//! Files that appear whole or not at all: temporary name, sync, rename, sync of the directory.
+//! Files that appear whole or not at all, and go the same way.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-/// Writes `bytes` as `dest`, durably; replaces what was there.
-pub(crate) fn write(dest: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
-    let dir = parent_of(dest);
-    let mut file = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(dir)?;
-    file.write_all(bytes)?;
-    file.as_file().set_permissions(Permissions::from_mode(mode))?;
-    file.as_file().sync_all()?;
-    file.persist(dest).map_err(|error| error.error)?;
-    sync_dir(dir)
-}
-
-/// Makes the entries of `dir` durable.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
+pub(crate) use bandsox_image::atomic::{TEMP_PREFIX, sync_dir, write};
 
 /// Creates `dir`, for its owner alone, and what is missing above it.
 pub(crate) fn ensure_dir(dir: &Path) -> io::Result<()> {
@@ -33,13 +19,3 @@ pub(crate) fn delete(path: &Path) -> io::Result<()> {
         Ok(()) | Err(_) => Ok(()),
     }
 }
-
-fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
-    }
-}
-
-/// Prefix of temporary names; whoever cleans up may delete what begins so and is old.
-pub(crate) const TEMP_PREFIX: &str = ".tmp-";

@@ -1,19 +1,9 @@
 //! What makes a base image of layers.
 
 use std::error::Error;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// One verified layer, as the registry has it.
-#[derive(Debug)]
-pub struct Layer {
-    /// The blob, from its beginning.
-    pub blob: File,
-    /// For messages: its digest.
-    pub label: String,
-    /// `sha256:…` of the uncompressed tar, as the image's config says.
-    pub diff_id: Option<String>,
-}
+pub use bandsox_image::base::Layer;
 
 /// A layer did not arrive. Why, the pull says; whoever builds only passes this on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

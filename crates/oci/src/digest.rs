@@ -1,6 +1,6 @@
 //! Names of content: `sha256:` and 64 lower-case hex digits.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -104,12 +104,7 @@ impl Hasher {
     }
 
     pub(crate) fn finish(self) -> Digest {
-        let bytes = self.0.finalize();
-        let hex = bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-            text
-        });
-        Digest { hex }
+        Digest { hex: bandsox_image::digest::hex(&self.0.finalize()) }
     }
 }
 

@@ -22,9 +22,6 @@ impl BaseBuilder for Layers {
         images_dir: &Path,
         report: &mut dyn FnMut(usize, u64),
     ) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
-        let layers = layers.map(|layer| {
-            layer.map(|Layer { blob, label, diff_id }| base::Layer { blob, label, diff_id })
-        });
         let mut progress = |progress: Progress<'_>| match progress {
             Progress::Layer { index, done_bytes, .. } => report(index, done_bytes),
             Progress::Finishing => {}

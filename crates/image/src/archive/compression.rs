@@ -43,35 +43,50 @@ impl Compression {
 ///
 /// What reading the first bytes ends in, and no memory for xz.
 pub fn decoder<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
-    let mut input = BufReader::with_capacity(256 << 10, input);
-    let compression = Compression::of(input.fill_buf()?);
-    Ok(match compression {
-        None => Box::new(input),
-        Some(Compression::Gzip) => {
-            Box::new(BufReader::with_capacity(256 << 10, MultiGzDecoder::new(input)))
-        }
-        Some(Compression::Xz) => {
-            let stream =
-                Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED).map_err(io::Error::from)?;
-            Box::new(BufReader::with_capacity(256 << 10, XzDecoder::new_stream(input, stream)))
-        }
-        Some(Compression::Zstd) => {
-            Box::new(BufReader::with_capacity(256 << 10, ZstdReader::new(input)))
-        }
-    })
+    let (input, compression) = opened(input)?;
+    decompressed(input, compression)
 }
 
 /// As [`decoder`], for what comes from strangers: gzip, zstd and plain, all of them decoded by safe Rust. OCI knows no other
 /// layers.
 pub(crate) fn decoder_of_layers<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
-    let mut input = BufReader::with_capacity(256 << 10, input);
-    if Compression::of(input.fill_buf()?) == Some(Compression::Xz) {
+    let (input, compression) = opened(input)?;
+    if compression == Some(Compression::Xz) {
         let what = "compressed by xz; want gzip, zstd or none";
         return Err(io::Error::new(io::ErrorKind::Unsupported, what));
     }
-    decoder(input)
+    decompressed(input, compression)
 }
 
+/// The input, none of it consumed, and what its first bytes say.
+fn opened<R: Read>(input: R) -> io::Result<(BufReader<R>, Option<Compression>)> {
+    let mut input = BufReader::with_capacity(BUFFER, input);
+    let compression = Compression::of(input.fill_buf()?);
+    Ok((input, compression))
+}
+
+fn decompressed<'a>(
+    input: BufReader<impl Read + 'a>,
+    compression: Option<Compression>,
+) -> io::Result<Box<dyn Read + 'a>> {
+    Ok(match compression {
+        None => Box::new(input),
+        Some(Compression::Gzip) => {
+            Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(input)))
+        }
+        Some(Compression::Xz) => {
+            let stream =
+                Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED).map_err(io::Error::from)?;
+            Box::new(BufReader::with_capacity(BUFFER, XzDecoder::new_stream(input, stream)))
+        }
+        Some(Compression::Zstd) => {
+            Box::new(BufReader::with_capacity(BUFFER, ZstdReader::new(input)))
+        }
+    })
+}
+
+/// Bytes that are read, and decompressed, at once.
+const BUFFER: usize = 256 << 10;
 const XZ_MEMORY: u64 = 256 << 20;
 
 #[cfg(test)]
