@@ -2,6 +2,7 @@
 
 mod watch;
 
+use std::cell::OnceCell;
 use std::path::Path;
 
 use bandsox_image::base::{self, Base, Limits};
@@ -9,8 +10,8 @@ use bandsox_oci::{
     ImageStore, ImagesLock, Kind, Layers, Platform, Policy, PullOptions, RegistrySettings, Source,
     classify,
 };
-use bandsox_spec::ImageConfig;
-use bandsox_store::Store;
+use bandsox_spec::{ImageConfig, VmId};
+use bandsox_store::{Metadata, Store};
 
 use crate::failure::{Explain as _, Failure};
 use crate::output::Ui;
@@ -77,7 +78,7 @@ pub(crate) fn ready(
             .hint("IMAGE is a name such as ubuntu:24.04, or a path to an .ext4 file, a .tar archive or a directory")?;
         return Ok(Ready { base, config: ImageConfig::default(), _kept: kept });
     }
-    let pulled = pull(ui, store, image, policy.into(), args)?;
+    let pulled = pull(ui, (store, &images), image, policy.into(), args)?;
     let (base, _) = Base::open(&pulled.base)?;
     Ok(Ready { base, config: recorded(&pulled.config)?, _kept: kept })
 }
@@ -85,12 +86,11 @@ pub(crate) fn ready(
 /// Sees to it that an image is there.
 pub(crate) fn pull(
     ui: &Ui,
-    store: &Store,
+    (store, images): (&Store, &ImageStore),
     image: &str,
     policy: Policy,
     args: &PullArgs,
 ) -> Result<bandsox_oci::Image, Failure> {
-    let images = open(store)?;
     let source = Source::parse(image)
         .hint(format!("if {image} is to be a file or directory: it is not there"))?;
     let options = options(store, args)?;
@@ -119,22 +119,25 @@ pub(crate) fn options(store: &Store, args: &PullArgs) -> Result<PullOptions, Fai
     Ok(PullOptions { platform: args.platform.clone(), registries, ..PullOptions::default() })
 }
 
-/// The VMs that use a base. Damaged metadata may use any.
-pub(crate) fn users(store: &Store, base: &Path) -> Vec<String> {
-    let Ok(in_use) = store.bases_in_use() else {
-        return vec!["VMs whose metadata cannot be listed".to_owned()];
-    };
-    let named = |id: &bandsox_spec::VmId| {
+/// Says which VMs use a base, by the metadata as they are when it is first asked. Damaged ones may use any.
+///
+/// Whoever takes images away asks under a lock that no new VM gets past.
+pub(crate) fn users(store: &Store) -> impl Fn(&Path) -> Vec<String> + '_ {
+    let known = OnceCell::new();
+    let named = |id: &VmId| {
         let metadata = store.read(id).ok();
-        let name = metadata.as_ref().and_then(bandsox_store::Metadata::name);
+        let name = metadata.as_ref().and_then(Metadata::name);
         name.map_or_else(|| format!("VM {id}"), |name| format!("VM {name} ({id})"))
     };
-    let mut users: Vec<String> = in_use.users_of(base).iter().map(named).collect();
-    let damaged = in_use.damaged.iter();
-    users.extend(
-        damaged.map(|path| format!("perhaps the VM of {}, which is damaged", path.display())),
-    );
-    users
+    move |base| {
+        let Ok(in_use) = known.get_or_init(|| store.bases_in_use()) else {
+            return vec!["VMs whose metadata cannot be listed".to_owned()];
+        };
+        let damaged = in_use.damaged.iter();
+        let perhaps =
+            damaged.map(|path| format!("perhaps the VM of {}, which is damaged", path.display()));
+        in_use.users_of(base).iter().map(named).chain(perhaps).collect()
+    }
 }
 
 /// What a VM's metadata keep of an image's configuration.

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use crate::cli::{Format, Global, LogFormat};
@@ -142,6 +143,22 @@ pub(crate) fn printable(text: &str) -> String {
         }
     }
     safe
+}
+
+/// An empty table without borders, its first column flush with the left; columns in `right` are numbers.
+pub(crate) fn table<const N: usize>(header: [&str; N], right: &[usize]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header);
+    for column in right {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    if let Some(first) = table.column_mut(0) {
+        first.set_padding((0, 1));
+    }
+    table
 }
 
 /// Bytes in the unit that a person would choose: `14 B`, `1.5 KiB`, `256.0 MiB`.

@@ -39,6 +39,13 @@ pub struct Record {
     pub stamp: Option<String>,
 }
 
+impl Record {
+    /// Every blob of the image: layers, manifest, config.
+    pub fn blobs(&self) -> impl Iterator<Item = &Digest> {
+        self.layers.iter().chain(&self.manifest_digest).chain(&self.config_digest)
+    }
+}
+
 /// All records of a store.
 #[derive(Debug, Clone)]
 pub(crate) struct Records {

@@ -53,7 +53,8 @@ impl BasesInUse {
     /// The VMs that name `path`.
     #[must_use]
     pub fn users_of(&self, path: &Path) -> Vec<VmId> {
-        let same = |named: &PathBuf| named == path || named.file_name() == path.file_name();
+        // Bases are named by their digests, wherever the storage directory has moved since.
+        let same = |named: &PathBuf| named.file_name() == path.file_name();
         let users = self.vms.iter().filter(|(_, paths)| paths.iter().any(same));
         users.map(|(id, _)| id.clone()).collect()
     }
@@ -81,14 +82,13 @@ impl Store {
         Ok(in_use)
     }
 
-    /// What takes how much room.
+    /// What takes how much room, and for which of the VMs in `in_use`.
     ///
     /// # Errors
     ///
     /// [`FileError`] if a directory cannot be listed.
-    pub fn usage(&self) -> Result<Usage, FileError> {
+    pub fn usage(&self, in_use: &BasesInUse) -> Result<Usage, FileError> {
         let paths = self.paths();
-        let in_use = self.bases_in_use()?;
         let known: BTreeSet<VmId> = in_use.vms.iter().map(|(id, _)| id.clone()).collect();
         let mut usage = Usage::default();
         for path in listed(&paths.images())? {
@@ -122,7 +122,6 @@ impl Store {
 fn listed(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
     let mut names = file::names_in(directory)?;
     names.retain(|name| !name.to_string_lossy().starts_with('.'));
-    names.sort();
     Ok(names.into_iter().map(|name| directory.join(name)).collect())
 }
 

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use bandsox_oci::Record;
 use bandsox_store::{BasesInUse, Store, Usage, Used};
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::images;
-use crate::output::{Ui, human_bytes, printable};
+use crate::output::{self, Ui, human_bytes, printable};
 
 /// Show what takes how much disk space
 ///
@@ -37,7 +38,8 @@ struct Row {
 /// Prints what takes how much.
 pub(crate) fn run(ui: &Ui, store: &Store, args: &DfArgs) -> Result<(), Failure> {
     let DfArgs {} = args;
-    let rows = rows(store.usage()?, &store.bases_in_use()?, needed_layers(store));
+    let in_use = store.bases_in_use()?;
+    let rows = rows(store.usage(&in_use)?, &in_use, needed_layers(store, &in_use));
     if ui.is_json() {
         return ui.json(&rows);
     }
@@ -53,17 +55,13 @@ pub(crate) fn run(ui: &Ui, store: &Store, args: &DfArgs) -> Result<(), Failure> 
 }
 
 /// The names of the blobs of images that VMs use; `None` if it cannot be known.
-fn needed_layers(store: &Store) -> Option<BTreeSet<String>> {
-    let in_use = store.bases_in_use().ok()?;
+fn needed_layers(store: &Store, in_use: &BasesInUse) -> Option<BTreeSet<String>> {
     let listed = images::open(store).ok()?.list().ok()?;
-    let used = listed
-        .into_iter()
-        .map(|it| it.record)
-        .filter(|record| !in_use.users_of(&store.paths().images().join(&record.base)).is_empty());
-    let digests = used.flat_map(|it| {
-        it.layers.into_iter().chain(it.manifest_digest).chain(it.config_digest).collect::<Vec<_>>()
-    });
-    Some(digests.map(|digest| digest.hex().to_owned()).collect())
+    let records = listed.iter().map(|listed| &listed.record);
+    let of_a_vm =
+        |record: &&Record| !in_use.users_of(&store.paths().images().join(&record.base)).is_empty();
+    let blobs = records.filter(of_a_vm).flat_map(Record::blobs);
+    Some(blobs.map(|digest| digest.hex().to_owned()).collect())
 }
 
 fn rows(usage: Usage, in_use: &BasesInUse, needed: Option<BTreeSet<String>>) -> Vec<Row> {
@@ -99,7 +97,7 @@ fn sum<'a>(used: impl Iterator<Item = &'a Used>) -> u64 {
 }
 
 fn summary(rows: &[Row]) -> Table {
-    let mut table = plain(["TYPE", "COUNT", "SIZE", "RECLAIMABLE"]);
+    let mut table = output::table(["TYPE", "COUNT", "SIZE", "RECLAIMABLE"], &[1, 2, 3]);
     for row in rows {
         table.add_row([
             row.kind.to_owned(),
@@ -108,12 +106,12 @@ fn summary(rows: &[Row]) -> Table {
             human_bytes(row.reclaimable_bytes),
         ]);
     }
-    align_right(&mut table, &[1, 2, 3]);
     table
 }
 
 fn details(row: &Row) -> Table {
-    let mut table = plain([row.kind.to_uppercase().as_str(), "SIZE", "APPARENT", "VMS"]);
+    let kind = row.kind.to_uppercase();
+    let mut table = output::table([&kind, "SIZE", "APPARENT", "VMS"], &[1, 2]);
     for used in &row.items {
         let name = used.path.file_name().unwrap_or_default().to_string_lossy();
         let vms: Vec<_> = used.vms.iter().map(ToString::to_string).collect();
@@ -125,24 +123,5 @@ fn details(row: &Row) -> Table {
             vms,
         ]);
     }
-    align_right(&mut table, &[1, 2]);
     table
-}
-
-fn plain<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header);
-    if let Some(first) = table.column_mut(0) {
-        first.set_padding((0, 1));
-    }
-    table
-}
-
-fn align_right(table: &mut Table, columns: &[usize]) {
-    for column in columns {
-        if let Some(column) = table.column_mut(*column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
 }

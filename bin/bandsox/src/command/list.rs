@@ -4,11 +4,11 @@ use std::time::SystemTime;
 
 use bandsox_spec::StopReason;
 use bandsox_store::{Entry, LiveState, Metadata, Store, VsockConfig};
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::output::{Ui, ago, printable};
+use crate::output::{self, Ui, ago, printable};
 
 /// List all VMs
 #[derive(clap::Args, Debug)]
@@ -142,9 +142,8 @@ impl Row {
 }
 
 fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["ID", "NAME", "IMAGE", "STATUS", "CID", "PORT", "VCPU", "MEM", "CREATED"]);
+    let header = ["ID", "NAME", "IMAGE", "STATUS", "CID", "PORT", "VCPU", "MEM", "CREATED"];
+    let mut table = output::table(header, &[4, 5, 6, 7]);
     for row in rows {
         let number = |value: Option<u32>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
         let text = |value: &Option<String>| value.as_deref().map_or("-".into(), one_line);
@@ -161,14 +160,6 @@ fn table(rows: &[Row]) -> Table {
             mem,
             created,
         ]);
-    }
-    for right in [4, 5, 6, 7] {
-        if let Some(column) = table.column_mut(right) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    if let Some(first) = table.column_mut(0) {
-        first.set_padding((0, 1));
     }
     table
 }

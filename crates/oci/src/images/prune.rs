@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
-use super::remove::digests;
 use super::{InUse, allocated};
 use crate::atomic::{self, TEMP_PREFIX};
 use crate::digest::Digest;
 use crate::lock::{self, LockError};
+use crate::record::Record;
 use crate::store::ImageStore;
 
 /// What was taken away.
@@ -100,7 +100,7 @@ impl ImageStore {
         for path in all.damaged {
             pruned.take(PrunedKind::Record, path)?;
         }
-        let kept: BTreeSet<&Digest> = all.whole.iter().flat_map(digests).collect();
+        let kept: BTreeSet<&Digest> = all.whole.iter().flat_map(Record::blobs).collect();
         let bases: BTreeSet<&str> = all.whole.iter().map(|record| record.base.as_str()).collect();
         for (name, path) in names(&self.blobs.whole_dir())? {
             if is_temporary(&name) {

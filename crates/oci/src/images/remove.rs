@@ -79,8 +79,8 @@ impl ImageStore {
             }
         }
         self.records.delete(&reference).map_err(error)?;
-        let kept: BTreeSet<&Digest> = others.iter().flat_map(digests).collect();
-        let gone: BTreeSet<&Digest> = digests(&record).filter(|it| !kept.contains(it)).collect();
+        let kept: BTreeSet<&Digest> = others.iter().flat_map(Record::blobs).collect();
+        let gone: BTreeSet<&Digest> = record.blobs().filter(|it| !kept.contains(it)).collect();
         let mut paths: Vec<_> = gone.into_iter().map(|digest| self.blobs.path(digest)).collect();
         if !shared {
             paths.push(base);
@@ -92,9 +92,4 @@ impl ImageStore {
         }
         Ok(Removed { reference: record.reference, base_removed: !shared, bytes })
     }
-}
-
-/// Every blob of an image.
-pub(super) fn digests(record: &Record) -> impl Iterator<Item = &Digest> {
-    record.layers.iter().chain(&record.manifest_digest).chain(&record.config_digest)
 }

@@ -29,7 +29,8 @@ use crate::guard::{GuardError, StoreGuard};
 use crate::metadata::Metadata;
 use crate::record::LockUse;
 use crate::remove::{allocated_bytes, owner_of};
-use crate::store::{ReadError, Store};
+use crate::store::Store;
+use crate::usage::BasesInUse;
 
 pub use report::{CleanupReport, Failed, Kept, Mode, Reclaimed, What, Why};
 
@@ -73,29 +74,19 @@ struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn new(store: &'a Store, guard: &'a StoreGuard, mode: Mode) -> Result<Self, FileError> {
         let report = CleanupReport { dry_run: mode == Mode::DryRun, ..CleanupReport::default() };
-        let mut pass = Self {
+        let BasesInUse { vms, damaged } = store.bases_in_use()?;
+        let named_after = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<VmId>().ok();
+        let readable = vms.iter().map(|(id, _)| id.clone());
+        Ok(Self {
             store,
             guard,
             mode,
-            known: BTreeSet::new(),
+            known: readable.chain(damaged.iter().filter_map(named_after)).collect(),
             going: BTreeSet::new(),
-            referenced: BTreeSet::new(),
-            damaged: Vec::new(),
+            referenced: vms.into_iter().flat_map(|(_, paths)| paths).collect(),
+            damaged,
             report,
-        };
-        for stem in store.metadata_stems()? {
-            let Ok(id) = stem.parse::<VmId>() else {
-                pass.damaged.push(store.paths().metadata_dir().join(format!("{stem}.json")));
-                continue;
-            };
-            match store.read(&id) {
-                Ok(metadata) => pass.referenced.extend(metadata.referenced_paths()),
-                Err(ReadError::Damaged { path, .. }) => pass.damaged.push(path),
-                Err(ReadError::NotFound { .. }) => continue,
-            }
-            pass.known.insert(id);
-        }
-        Ok(pass)
+        })
     }
 
     fn removals(&mut self) -> Result<(), FileError> {

@@ -25,7 +25,8 @@ fn a_base_is_listed_once_with_all_vms_that_need_it_and_blobs_apart() {
         ids.push(scene.store.create(vm).expect("created").id().clone());
     }
 
-    let mut usage = scene.store.usage().expect("listed");
+    let in_use = scene.store.bases_in_use().expect("listed");
+    let mut usage = scene.store.usage(&in_use).expect("listed");
 
     usage.bases[0].vms.sort();
     ids.sort();

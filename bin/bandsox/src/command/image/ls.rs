@@ -2,12 +2,12 @@
 
 use bandsox_oci::Listed;
 use bandsox_store::Store;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::Table;
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::images;
-use crate::output::{Ui, ago, human_bytes, printable};
+use crate::output::{self, Ui, ago, human_bytes, printable};
 
 /// List the images that are here
 #[derive(clap::Args, Debug)]
@@ -47,9 +47,8 @@ pub(super) fn run(ui: &Ui, store: &Store, args: &LsArgs) -> Result<(), Failure> 
 }
 
 fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["NAME", "DIGEST", "PLATFORM", "SIZE", "ON DISK", "VMS", "PULLED"]);
+    let header = ["NAME", "DIGEST", "PLATFORM", "SIZE", "ON DISK", "VMS", "PULLED"];
+    let mut table = output::table(header, &[3, 4, 5]);
     for Row { listed, vms } in rows {
         let record = &listed.record;
         let digest = record.manifest_digest.as_ref().map_or(record.base.as_str(), |it| it.hex());
@@ -62,14 +61,6 @@ fn table(rows: &[Row]) -> Table {
             vms.len().to_string(),
             ago(record.pulled_at),
         ]);
-    }
-    for right in [3, 4, 5] {
-        if let Some(column) = table.column_mut(right) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    if let Some(first) = table.column_mut(0) {
-        first.set_padding((0, 1));
     }
     table
 }

@@ -27,7 +27,7 @@ pub(crate) struct PruneArgs {
 pub(super) fn run(ui: &Ui, store: &Store, args: &PruneArgs) -> Result<(), Failure> {
     let images = images::open(store)?;
     let removed = if args.all { remove_unused(store, &images)? } else { Vec::new() };
-    let pruned = images.prune(&|base| images::users(store, base))?;
+    let pruned = images.prune(&images::users(store))?;
     let freed = removed.iter().map(|it| it.bytes).fold(pruned.bytes(), u64::saturating_add);
     if ui.is_json() {
         return ui.json(&json!({"images": removed, "items": pruned.items, "bytes": freed}));
@@ -42,12 +42,12 @@ pub(super) fn run(ui: &Ui, store: &Store, args: &PruneArgs) -> Result<(), Failur
 
 fn remove_unused(store: &Store, images: &ImageStore) -> Result<Vec<bandsox_oci::Removed>, Failure> {
     let cwd = std::env::current_dir()?;
-    let mut removed = Vec::new();
+    let (users, mut removed) = (images::users(store), Vec::new());
     for listed in images.list()? {
         let base = store.paths().images().join(&listed.record.base);
-        if images::users(store, &base).is_empty() {
+        if users(&base).is_empty() {
             let name = &listed.record.reference;
-            removed.push(images.remove(name, &cwd, &|base| images::users(store, base))?);
+            removed.push(images.remove(name, &cwd, &images::users(store))?);
         }
     }
     Ok(removed)

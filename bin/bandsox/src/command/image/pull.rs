@@ -30,8 +30,9 @@ pub(crate) struct PullImageArgs {
 }
 
 pub(super) fn run(ui: &Ui, store: &Store, args: &PullImageArgs) -> Result<(), Failure> {
+    let here = images::open(store)?;
     storage::each(ui, &args.images, |image| {
-        let pulled = images::pull(ui, store, image, Policy::Always, &args.pull)
+        let pulled = images::pull(ui, (store, &here), image, Policy::Always, &args.pull)
             .context(format!("cannot pull {image}"))?;
         if ui.is_json() {
             return ui.json(&pulled.record);

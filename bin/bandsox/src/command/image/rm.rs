@@ -26,7 +26,7 @@ pub(super) fn run(ui: &Ui, store: &Store, args: &RmImageArgs) -> Result<(), Fail
     let cwd = std::env::current_dir()?;
     storage::each(ui, &args.images, |image| {
         let removed = images
-            .remove(image, &cwd, &|base| images::users(store, base))
+            .remove(image, &cwd, &images::users(store))
             .context(format!("cannot remove image {image}"))
             .hint("`bandsox image ls` shows all images, `bandsox rm` removes VMs")?;
         if ui.is_json() {
