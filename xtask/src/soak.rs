@@ -10,7 +10,7 @@ use crate::test::{cargo, in_bed};
 /// Every test marked `#[ignore = "soak: …"]`, then every fuzz target.
 pub(crate) fn run() -> Result<()> {
     nextest::ensure()?;
-    let bed = setup::ready(&[packages::RUN, packages::TEST].concat(), Build::Release)?;
+    let bed = setup::ready(&packages::test(), Build::Release)?;
     step("soak tests", || {
         let soak = ["nextest", "run", "--locked", "--package", "bandsox-e2e"];
         run_command(in_bed(cargo(&soak).args(["--profile", "soak", "--run-ignored", "only"]), &bed))

@@ -12,7 +12,7 @@ use crate::step::{run as run_command, step};
 
 /// Set-up, then everything from the quickest to the slowest.
 pub(crate) fn run() -> Result<()> {
-    packages::ensure(&[packages::RUN, packages::TEST].concat())?;
+    packages::ensure(&packages::test())?;
     nextest::ensure()?;
     step("formatting", || run_command(&mut cargo(&["fmt", "--all", "--check"])))?;
     step("checks of the repository", check::run)?;

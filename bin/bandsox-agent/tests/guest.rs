@@ -164,18 +164,7 @@ impl Client {
 }
 
 pub(crate) fn command(argv: &[&str]) -> Exec {
-    Exec {
-        session: fresh_id(),
-        argv: argv.iter().map(|word| ByteString::from(*word)).collect(),
-        env: Vec::new(),
-        cwd: None,
-        user: None,
-        tty: None,
-        stdin: false,
-        timeout_ms: None,
-        detach: false,
-        make_cwd: false,
-    }
+    Exec::new(fresh_id(), argv.iter().map(|word| ByteString::from(*word)).collect())
 }
 
 pub(crate) fn shell(script: &str) -> Exec {

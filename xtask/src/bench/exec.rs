@@ -100,16 +100,5 @@ fn run_true(stream: &mut UnixStream, number: u64) -> Result<()> {
 fn exec_true(number: u64) -> Exec {
     let mut session = [0; 16];
     session[..8].copy_from_slice(&number.to_le_bytes());
-    Exec {
-        session: SessionId(session),
-        argv: vec!["/bin/true".into()],
-        env: Vec::new(),
-        cwd: None,
-        make_cwd: false,
-        user: None,
-        tty: None,
-        stdin: false,
-        timeout_ms: None,
-        detach: false,
-    }
+    Exec::new(SessionId(session), vec!["/bin/true".into()])
 }

@@ -5,8 +5,6 @@
 //! `skopeo copy` into a layout followed by `umoci unpack` of it, with nobody syncing. Times are in seconds. Then VMs of the
 //! image: the whole command `create`, in milliseconds, and what each takes on the disk. Left out: the network.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -14,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use bandsox_e2e::{Bed, IMAGE_TAG, Registry, Storage};
 use serde_json::Value;
 
-use super::guest::{seconds, timed};
+use super::guest::{seconds, timed, used_bytes};
 use super::report::{Bar, Report};
 use super::statistics::median;
 
@@ -87,16 +85,4 @@ fn create(name: &str, report: &mut Report) -> Result<()> {
 
 fn bytes(value: &Value) -> f64 {
     value.as_f64().unwrap_or_default()
-}
-
-/// What the files below `dir` take on the disk.
-pub(super) fn used_bytes(dir: &Path) -> f64 {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .map(|entry| match entry.metadata() {
-            Ok(meta) if meta.is_dir() => used_bytes(&entry.path()),
-            Ok(meta) => meta.blocks() as f64 * 512.0,
-            Err(_) => 0.0,
-        })
-        .sum()
 }

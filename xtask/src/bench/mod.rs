@@ -44,7 +44,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     if let Some(unknown) = group.filter(|group| !names.contains(group)) {
         bail!("no group {unknown}; there are {}", names.join(", "));
     }
-    let bed = setup::ready(&[packages::RUN, packages::BENCH].concat(), Build::Release)?;
+    let bed = setup::ready(&packages::bench(), Build::Release)?;
     let mut report = Report::new(format);
     for (name, measure) in GROUPS {
         if group.is_none_or(|wanted| wanted == name) {

@@ -26,31 +26,37 @@ pub(crate) const RUN: &[Need] = &[
     need("cc", "gcc"),
 ];
 
-/// What benchmarks run besides, to make the twin of a VM and images of a registry.
-#[cfg(feature = "bench")]
-pub(crate) const BENCH: &[Need] = &[
-    need("cpio", "cpio"),
+/// What it takes to make container images, and a registry for them.
+const IMAGES: &[Need] = &[
     need("docker-registry", "docker-registry"),
     need("mmdebstrap", "mmdebstrap"),
     need("skopeo", "skopeo"),
     need("umoci", "umoci"),
 ];
 
-/// What tests run besides, to check our file formats by other people's programs.
-pub(crate) const TEST: &[Need] = &[
+/// What takes archives apart, to make the twin of a VM and to check our own.
+const CPIO: &[Need] = &[need("cpio", "cpio")];
+
+/// What only tests run besides, to check our file formats by other people's programs.
+const CHECKS: &[Need] = &[
     need("fsck.erofs", "erofs-utils"),
-    need("cpio", "cpio"),
     need("setpriv", "util-linux"),
     need("xz", "xz-utils"),
     need("socat", "socat"),
     need("strace", "strace"),
-    need("docker-registry", "docker-registry"),
-    need("mmdebstrap", "mmdebstrap"),
-    need("skopeo", "skopeo"),
-    need("umoci", "umoci"),
     need("zstd", "zstd"),
-    FUZZ[0],
 ];
+
+/// Everything that tests run.
+pub(crate) fn test() -> Vec<Need> {
+    [RUN, IMAGES, CPIO, CHECKS, FUZZ].concat()
+}
+
+/// Everything that benchmarks run.
+#[cfg(feature = "bench")]
+pub(crate) fn bench() -> Vec<Need> {
+    [RUN, IMAGES, CPIO].concat()
+}
 
 /// What libFuzzer is built with.
 pub(crate) const FUZZ: &[Need] = &[need("g++", "g++")];

@@ -145,18 +145,7 @@ mod tests {
         agent.stopping.store(true, Ordering::Relaxed);
         let (mut client, theirs) = UnixStream::pair().expect("a pair of sockets");
         crate::server::spawn(&agent, File::from(OwnedFd::from(theirs)));
-        let exec = Exec {
-            session: SessionId([1; 16]),
-            argv: vec!["true".into()],
-            env: Vec::new(),
-            cwd: None,
-            user: None,
-            tty: None,
-            stdin: false,
-            timeout_ms: None,
-            detach: false,
-            make_cwd: false,
-        };
+        let exec = Exec::new(SessionId([1; 16]), vec!["true".into()]);
 
         client.write_all(&preamble::CLIENT).expect("writes");
         client.write_all(&Request::Exec(exec).to_frame().expect("fits")).expect("writes");

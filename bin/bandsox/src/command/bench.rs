@@ -133,18 +133,8 @@ fn noise(size: u64) -> std::io::Result<File> {
 /// Runs a command that must succeed and says nothing.
 fn execute(monitor: &mut Monitor, words: &[&str]) -> Result<(), Failure> {
     let null = File::options().write(true).open("/dev/null")?;
-    let exec = Exec {
-        session: fresh_session()?,
-        argv: words.iter().map(|word| ByteString::from(*word)).collect(),
-        env: Vec::new(),
-        cwd: None,
-        user: None,
-        tty: None,
-        stdin: false,
-        timeout_ms: None,
-        detach: false,
-        make_cwd: false,
-    };
+    let argv = words.iter().map(|word| ByteString::from(*word)).collect();
+    let exec = Exec::new(fresh_session()?, argv);
     let streams = Streams { stdin: None, stdout: null.as_fd(), stderr: null.as_fd() };
     let conversation = Conversation::new(Begin::Run(exec));
     match see_to_its_end(conversation, &mut Plain { monitor }, streams)? {

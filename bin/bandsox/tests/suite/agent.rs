@@ -38,16 +38,10 @@ fn execute(agent: &Agent, script: &str, stdin: Option<&[u8]>) -> (Exit, Vec<u8>,
     let mut session = [0; 16];
     getrandom::fill(&mut session).expect("random");
     let exec = Exec {
-        session: SessionId(session),
-        argv: ["sh", "-c", script].map(ByteString::from).to_vec(),
         env: vec!["COLOUR=green".into()],
         cwd: Some("/usr".into()),
-        user: None,
-        tty: None,
         stdin: stdin.is_some(),
-        timeout_ms: None,
-        detach: false,
-        make_cwd: false,
+        ..Exec::new(SessionId(session), ["sh", "-c", script].map(ByteString::from).to_vec())
     };
     let streams = Streams {
         stdin: stdin.is_some().then(|| input.as_fd()),

@@ -63,18 +63,7 @@ impl Attachment for Scripts {
 }
 
 fn exec() -> Exec {
-    Exec {
-        session: SESSION,
-        argv: vec!["true".into()],
-        env: vec![],
-        cwd: None,
-        user: None,
-        tty: None,
-        stdin: false,
-        timeout_ms: None,
-        detach: false,
-        make_cwd: false,
-    }
+    Exec::new(SESSION, vec!["true".into()])
 }
 
 fn started() -> Started {

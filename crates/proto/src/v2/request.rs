@@ -74,6 +74,25 @@ pub struct Exec {
     pub make_cwd: bool,
 }
 
+impl Exec {
+    /// A command of root's in its home, without anything that is not asked for.
+    #[must_use]
+    pub fn new(session: SessionId, argv: Vec<ByteString>) -> Self {
+        Self {
+            session,
+            argv,
+            env: Vec::new(),
+            cwd: None,
+            user: None,
+            tty: None,
+            stdin: false,
+            timeout_ms: None,
+            detach: false,
+            make_cwd: false,
+        }
+    }
+}
+
 /// 0x02: go on where another connection left off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]

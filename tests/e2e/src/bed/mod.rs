@@ -51,16 +51,14 @@ impl Bed {
     ///
     /// When a tool is missing or fails; the message names it.
     pub fn prepare(say: &dyn Fn(&str)) -> Result<Self> {
-        let dir = testbed_dir();
-        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        let lock = File::create(dir.join("lock"))?;
-        flock(&lock, FlockOperation::LockExclusive)?;
-        let kernel_deb = kernel::find_or_fetch(&dir, say)?;
-        let rootfs = match env::var_os("BANDSOX_TEST_ROOTFS") {
-            Some(given) => PathBuf::from(given),
-            None => rootfs::make(&dir, &peer::build(say)?, say)?,
-        };
-        Ok(Self { kernel_deb, rootfs, bandsox: PathBuf::new() })
+        locked("lock", |dir| {
+            let kernel_deb = kernel::find_or_fetch(dir, say)?;
+            let rootfs = match env::var_os("BANDSOX_TEST_ROOTFS") {
+                Some(given) => PathBuf::from(given),
+                None => rootfs::make(dir, &peer::build(say)?, say)?,
+            };
+            Ok(Self { kernel_deb, rootfs, bandsox: PathBuf::new() })
+        })
     }
 
     /// The root file system as an ext4 image.
@@ -76,7 +74,8 @@ impl Bed {
     /// When it cannot be made.
     #[must_use]
     pub fn busybox_image(&self) -> PathBuf {
-        locked(|dir| oci::busybox(dir, &self.rootfs, &|_| ())).expect("the image can be made")
+        locked(IMAGES_LOCK, |dir| oci::busybox(dir, &self.rootfs, &|_| ()))
+            .expect("the image can be made")
     }
 
     /// An OCI layout with an image of a Debian system, in four layers.
@@ -86,7 +85,7 @@ impl Bed {
     /// When it cannot be made.
     #[must_use]
     pub fn debian_image() -> PathBuf {
-        locked(|dir| oci::debian(dir, &|_| ())).expect("the image can be made")
+        locked(IMAGES_LOCK, |dir| oci::debian(dir, &|_| ())).expect("the image can be made")
     }
 
     /// The root file system as a tar archive.
@@ -96,11 +95,14 @@ impl Bed {
     }
 }
 
-/// Makes one of the pieces that not everybody needs.
-fn locked<T>(make: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+/// Images take minutes: whoever needs none does not wait for them.
+const IMAGES_LOCK: &str = "images.lock";
+
+/// Makes pieces while no other process does.
+fn locked<T>(name: &str, make: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let dir = testbed_dir();
-    fs::create_dir_all(&dir)?;
-    let lock = File::create(dir.join("images.lock"))?;
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let lock = File::create(dir.join(name))?;
     flock(&lock, FlockOperation::LockExclusive)?;
     make(&dir)
 }

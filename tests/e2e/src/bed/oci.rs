@@ -116,7 +116,10 @@ fn begin(layout: &Path) -> Result<PathBuf> {
     }
     tool(Command::new("umoci").arg("init").arg("--layout").arg(layout))?;
     tool(Command::new("umoci").arg("new").arg("--image").arg(image(layout)))?;
-    umoci(layout, "unpack", &bundle)?;
+    let rootless = (!rustix::process::geteuid().is_root()).then_some("--rootless");
+    let mut unpack = Command::new("umoci");
+    unpack.arg("unpack").args(rootless).arg("--image").arg(image(layout)).arg(&bundle);
+    tool(&mut unpack)?;
     Ok(bundle)
 }
 
@@ -135,12 +138,6 @@ fn repack(layout: &Path, bundle: &Path) -> Result<()> {
 fn configure(layout: &Path, options: &[&str]) -> Result<()> {
     let mut command = Command::new("umoci");
     tool(command.arg("config").arg("--image").arg(image(layout)).args(options)).map(drop)
-}
-
-fn umoci(layout: &Path, verb: &str, bundle: &Path) -> Result<()> {
-    let rootless = (!rustix::process::geteuid().is_root()).then_some("--rootless");
-    let mut command = Command::new("umoci");
-    tool(command.arg(verb).args(rootless).arg("--image").arg(image(layout)).arg(bundle)).map(drop)
 }
 
 fn finish(layout: &Path, bundle: &Path) -> Result<PathBuf> {

@@ -10,8 +10,7 @@ mod bare;
 use anyhow::Result;
 use bandsox_e2e::{Bed, Storage, Vm};
 
-use super::guest::timed;
-use super::images::used_bytes;
+use super::guest::{timed, used_bytes};
 use super::report::{Bar, Report};
 use super::statistics::median;
 use bare::Bare;
