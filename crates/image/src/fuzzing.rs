@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 
 use crate::base::{Limits, TarError, fill_from_tar};
-use crate::erofs::{Builder, FinishError};
+use bandsox_erofs::{Builder, FinishError};
 
 /// Why a tar did not become an image.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum ImageError {
 ///
 /// See [`ImageError`].
 pub fn image_of_tar(tar: &[u8], image: File, limits: &Limits) -> Result<u64, ImageError> {
-    let mut builder = Builder::new(image, limits)?;
+    let mut builder = Builder::new(image, &limits.of_image())?;
     fill_from_tar(&mut builder, tar, limits)?;
     Ok(builder.finish()?.bytes)
 }

@@ -15,7 +15,6 @@ pub mod kernel;
 pub mod overlay;
 
 mod archive;
-mod erofs;
 
 pub use archive::decoder;
 #[cfg(feature = "fuzzing")]

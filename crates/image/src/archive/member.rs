@@ -1,5 +1,7 @@
 //! One member of an archive, with everything that its extension headers said about it.
 
+use bandsox_erofs::Timestamp;
+
 /// What kind of file a member is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -36,15 +38,6 @@ pub(crate) enum Kind {
     },
     /// A named pipe.
     Fifo,
-}
-
-/// A point in time, as file systems count it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Timestamp {
-    /// Seconds since 1970, negative before.
-    pub(crate) seconds: i64,
-    /// Nanoseconds on top, below 1,000,000,000.
-    pub(crate) nanos: u32,
 }
 
 /// One member. Everything in it is a claim of the archive's.

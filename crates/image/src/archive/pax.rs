@@ -2,7 +2,7 @@
 //!
 //! Source: POSIX.1-2017, `pax`, "pax Extended Header". Values may hold any byte, newlines too.
 
-use super::member::Timestamp;
+use bandsox_erofs::Timestamp;
 
 /// What extended headers said; later records win.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What goes wrong when a file is added to an image, whatever it comes from.
 
-use crate::erofs::{StoreError, TreeError, Xattr, XattrError};
+use bandsox_erofs::{StoreError, TreeError, Xattr, XattrError};
 
 /// Why a file could not be added.
 #[derive(Debug, thiserror::Error)]

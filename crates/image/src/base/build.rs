@@ -12,10 +12,10 @@ use super::limits::Limits;
 use super::prepare::PrepareError;
 use super::sources::{self, Key};
 use super::{directory, tar};
-use crate::archive::Timestamp;
 use crate::atomic::Unnamed;
 use crate::digest;
-use crate::erofs::Builder;
+use bandsox_erofs::Builder;
+use bandsox_erofs::Timestamp;
 
 /// An open tar or directory.
 pub(super) enum Source {
@@ -94,7 +94,7 @@ pub(super) fn image_of(
     let store_error = |source| PrepareError::Store { dir: images_dir.to_owned(), source };
     let unnamed = Unnamed::in_dir(images_dir).map_err(store_error)?;
     let handle = unnamed.handle().map_err(store_error)?;
-    let mut builder = Builder::new(handle, limits).map_err(store_error)?;
+    let mut builder = Builder::new(handle, &limits.of_image()).map_err(store_error)?;
     source.fill(&mut builder, path, limits)?;
     let finished =
         builder.finish().map_err(|source| PrepareError::Build { path: path.to_owned(), source })?;

@@ -14,9 +14,9 @@ use std::path::PathBuf;
 use sha2::{Digest as _, Sha256};
 
 use super::add::AddError;
-use crate::archive::Timestamp;
 use crate::digest;
-use crate::erofs::Builder;
+use bandsox_erofs::Builder;
+use bandsox_erofs::Timestamp;
 
 /// Why a directory could not become an image.
 #[derive(Debug, thiserror::Error)]

@@ -27,3 +27,11 @@ impl Default for Limits {
         }
     }
 }
+
+impl Limits {
+    /// The part that bounds the image itself.
+    pub(crate) fn of_image(&self) -> bandsox_erofs::Limits {
+        let Self { entries, file_bytes, source_bytes: _, image_bytes, metadata_bytes } = *self;
+        bandsox_erofs::Limits { entries, file_bytes, image_bytes, metadata_bytes }
+    }
+}

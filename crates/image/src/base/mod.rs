@@ -34,4 +34,4 @@ pub use tar::TarError;
 pub(crate) use tar::add as fill_from_tar;
 
 pub use crate::archive::ReadError;
-pub use crate::erofs::{FinishError, StoreError, TreeError, XattrError};
+pub use bandsox_erofs::{FinishError, StoreError, TreeError, XattrError};

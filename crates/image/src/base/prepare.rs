@@ -14,7 +14,7 @@ use super::identity::{ChangedError, Identity};
 use super::limits::Limits;
 use super::tar::TarError;
 use crate::archive::{Compression, is_header};
-use crate::erofs::FinishError;
+use bandsox_erofs::FinishError;
 
 /// A read-only image that a VM can have as its base.
 #[derive(Debug, Clone, PartialEq, Eq)]

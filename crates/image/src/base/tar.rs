@@ -5,7 +5,7 @@ use std::io::Read;
 use super::add::{AddError, shown, xattrs};
 use super::limits::Limits;
 use crate::archive::{Archive, Kind, Member, ReadError, decoder};
-use crate::erofs::{Attributes, Builder, Node};
+use bandsox_erofs::{Attributes, Builder, Node};
 
 /// Why a tar could not become an image.
 #[derive(Debug, thiserror::Error)]

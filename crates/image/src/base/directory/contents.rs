@@ -14,9 +14,9 @@ use rustix::io::Errno;
 
 use super::walk::{Entry, Step, walk};
 use super::{DirectoryError, unreadable};
-use crate::archive::Timestamp;
 use crate::base::add::{AddError, shown, xattrs};
-use crate::erofs::{Attributes, Builder, InodeId, Node, Xattr};
+use bandsox_erofs::Timestamp;
+use bandsox_erofs::{Attributes, Builder, InodeId, Node, Xattr};
 
 /// Adds everything below `root`.
 pub(super) fn add(builder: &mut Builder, root: BorrowedFd<'_>) -> Result<(), DirectoryError> {

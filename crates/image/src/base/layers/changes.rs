@@ -12,7 +12,7 @@ use super::super::tar::{self, Addition, TarError};
 use super::error::LayerError;
 use super::whiteout::{BadName, Meaning, is_bookkeeping, meaning};
 use crate::archive::Archive;
-use crate::erofs::{Builder, InodeId, Node, Tree, TreeError, components, held_bytes};
+use bandsox_erofs::{Builder, InodeId, Node, Tree, TreeError, components, held_bytes};
 
 /// The changes of one layer.
 #[derive(Debug, Default)]

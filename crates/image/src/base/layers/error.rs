@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::super::prepare::PrepareError;
 use super::super::tar::TarError;
-use crate::erofs::FinishError;
+use bandsox_erofs::FinishError;
 
 /// Why one layer could not be applied.
 #[derive(Debug, thiserror::Error)]

@@ -21,7 +21,7 @@ use super::sources::{self, Key};
 use super::tar::TarError;
 use crate::archive::ReadError;
 use crate::atomic::Unnamed;
-use crate::erofs::Builder;
+use bandsox_erofs::Builder;
 
 use changes::Changes;
 use content::Content;
@@ -82,7 +82,7 @@ pub fn from_layers<E: Error + 'static>(
         None => {
             let unnamed = Unnamed::in_dir(images_dir).map_err(store_error)?;
             let handle = unnamed.handle().map_err(store_error)?;
-            let mut builder = Builder::new(handle, limits).map_err(store_error)?;
+            let mut builder = Builder::new(handle, &limits.of_image()).map_err(store_error)?;
             let mut left = limits.clone();
             for (index, layer) in layers.enumerate() {
                 let layer = layer.map_err(LayersError::Source)?;

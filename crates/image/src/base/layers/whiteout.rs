@@ -2,7 +2,7 @@
 //!
 //! Source: OCI image-spec 1.1, `layer.md`, "Whiteouts" and "Opaque Whiteout".
 
-use crate::erofs::components;
+use bandsox_erofs::components;
 
 /// What a member does to the layers below.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof};
 use proptest::sample::select;
 
 use super::*;
-use crate::erofs::{impossible_names, listing};
+use bandsox_erofs::testing::{impossible_names, listing};
 
 /// An archive from a description: `dir/`, `file=content`, `link -> target`, `name => hard link's target`.
 fn archive(members: &[&str]) -> Vec<u8> {
@@ -47,7 +47,7 @@ fn archive(members: &[&str]) -> Vec<u8> {
 fn applied(layers: &[&[&str]]) -> Result<Vec<String>, String> {
     let file = tempfile::tempfile().expect("a temporary file");
     let limits = Limits::default();
-    let mut builder = Builder::new(file, &limits).expect("begins");
+    let mut builder = Builder::new(file, &limits.of_image()).expect("begins");
     for layer in layers {
         Changes::read(&mut builder, archive(layer).as_slice(), &limits)
             .and_then(|changes| changes.apply(&mut builder.tree))
@@ -240,7 +240,7 @@ fn markers_that_could_only_harm_are_refused_and_say_so() {
 fn markers_and_directories_count_against_the_limits_like_all_members() {
     let refused = |member: &str, limits: &Limits| {
         let file = tempfile::tempfile().expect("a temporary file");
-        let mut builder = Builder::new(file, limits).expect("begins");
+        let mut builder = Builder::new(file, &limits.of_image()).expect("begins");
         let layer = archive(&[member; 20]);
         let error = Changes::read(&mut builder, layer.as_slice(), limits).expect_err("too many");
         std::error::Error::source(&error).expect("has one").to_string()
@@ -289,7 +289,7 @@ proptest::proptest! {
         let members = ["d/", "d/f", "l -> d", "h => d/f", "d/.wh.g", "l/.wh..wh..opq", ".wh..wh.plnk/1"];
         let limits = Limits { entries: 100, metadata_bytes: 1 << 20, ..Limits::default() };
         let file = tempfile::tempfile().expect("a temporary file");
-        let mut builder = Builder::new(file, &limits).expect("begins");
+        let mut builder = Builder::new(file, &limits.of_image()).expect("begins");
 
         let layer = damaged(&members, &damage);
         let applied = Changes::read(&mut builder, layer.as_slice(), &limits)

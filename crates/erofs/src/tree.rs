@@ -4,16 +4,18 @@
 //! through a symbolic link ends up wherever that link points within the image, as it would in a chroot.
 
 mod removal;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::data::FileData;
 use super::xattr::Xattr;
-use crate::archive::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// A file in the tree; an index that never dangles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct InodeId(usize);
+pub struct InodeId(usize);
 
 impl InodeId {
     pub(super) fn index(self) -> usize {
@@ -23,24 +25,45 @@ impl InodeId {
 
 /// What every kind of file has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Attributes {
+pub struct Attributes {
     /// Permission bits, with set-uid, set-gid and sticky.
-    pub(crate) mode: u16,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) mtime: Timestamp,
-    pub(crate) xattrs: Vec<Xattr>,
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Last modification.
+    pub mtime: Timestamp,
+    /// Extended attributes, in the order in which they are written.
+    pub xattrs: Vec<Xattr>,
 }
 
 /// What a file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Node {
+pub enum Node {
+    /// A directory.
     Directory,
+    /// A regular file, and where its data is.
     File(FileData),
+    /// A symbolic link, and where it points, uninterpreted.
     Symlink(Box<[u8]>),
-    CharDevice { major: u32, minor: u32 },
-    BlockDevice { major: u32, minor: u32 },
+    /// A character device.
+    CharDevice {
+        /// Major number, at most 4095.
+        major: u32,
+        /// Minor number, at most 1,048,575.
+        minor: u32,
+    },
+    /// A block device.
+    BlockDevice {
+        /// Major number, at most 4095.
+        major: u32,
+        /// Minor number, at most 1,048,575.
+        minor: u32,
+    },
+    /// A named pipe.
     Fifo,
+    /// A socket's name.
     Socket,
 }
 
@@ -54,7 +77,7 @@ pub(super) struct Inode {
 
 /// The tree. Replaced files stay in it, unreachable, and are left out of the image.
 #[derive(Debug)]
-pub(crate) struct Tree {
+pub struct Tree {
     inodes: Vec<Inode>,
     names: u64,
     metadata_bytes: u64,
@@ -142,7 +165,7 @@ pub enum TreeError {
 
 impl Tree {
     /// A tree with an empty root, `root`, mode 0755, bounded as given.
-    pub(crate) fn new(max_names: u64, max_metadata_bytes: u64) -> Self {
+    pub fn new(max_names: u64, max_metadata_bytes: u64) -> Self {
         let root = Inode {
             attributes: implicit_attributes(),
             node: Node::Directory,
@@ -153,7 +176,7 @@ impl Tree {
 
     /// Puts a file at `path`, creating missing directories above it. What was there is replaced, with everything below it,
     /// unless both are directories: then only the attributes are.
-    pub(crate) fn insert(
+    pub fn insert(
         &mut self,
         path: &[u8],
         attributes: Attributes,
@@ -183,7 +206,7 @@ impl Tree {
     }
 
     /// Gives the file at `target` another name; `gone` is what was there when it no longer is.
-    pub(crate) fn hard_link(
+    pub fn hard_link(
         &mut self,
         path: &[u8],
         target: &[u8],
@@ -206,7 +229,7 @@ impl Tree {
     }
 
     /// What is at `path`; a symbolic link at its end is not followed.
-    pub(crate) fn find(&mut self, path: &[u8]) -> Result<Option<InodeId>, TreeError> {
+    pub fn find(&mut self, path: &[u8]) -> Result<Option<InodeId>, TreeError> {
         let names = split(path)?;
         let Some((name, above)) = names.split_last() else {
             return Ok(Some(ROOT));
@@ -216,7 +239,7 @@ impl Tree {
     }
 
     /// Adds a new file called `name` to the directory `parent`, replacing what had the name.
-    pub(crate) fn add_child(
+    pub fn add_child(
         &mut self,
         parent: InodeId,
         name: &[u8],
@@ -231,24 +254,19 @@ impl Tree {
     }
 
     /// Gives `inode` the name `name` in the directory `parent`, replacing what had it.
-    pub(crate) fn link(
-        &mut self,
-        parent: InodeId,
-        name: &[u8],
-        inode: InodeId,
-    ) -> Result<(), TreeError> {
+    pub fn link(&mut self, parent: InodeId, name: &[u8], inode: InodeId) -> Result<(), TreeError> {
         self.charge(1, name.len())?;
         self.get_mut(parent).children.insert(name.into(), inode);
         Ok(())
     }
 
     /// The root directory.
-    pub(crate) fn root(&self) -> InodeId {
+    pub fn root(&self) -> InodeId {
         ROOT
     }
 
     /// Replaces the root's attributes.
-    pub(crate) fn set_attributes(&mut self, inode: InodeId, attributes: Attributes) {
+    pub fn set_attributes(&mut self, inode: InodeId, attributes: Attributes) {
         self.get_mut(inode).attributes = attributes;
     }
 
@@ -372,7 +390,8 @@ fn split(path: &[u8]) -> Result<Vec<&[u8]>, TreeError> {
     Ok(names)
 }
 
-pub(crate) fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+/// The names of `path`: what is between its slashes, without empty ones and `.`.
+pub fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".")
 }
 
@@ -381,7 +400,8 @@ fn implicit_attributes() -> Attributes {
 }
 
 /// Bytes that a file takes in memory until the image is finished.
-pub(crate) fn held_bytes(attributes: &Attributes, node: &Node) -> usize {
+#[must_use]
+pub fn held_bytes(attributes: &Attributes, node: &Node) -> usize {
     let content = match node {
         Node::File(data) => data.inline_bytes(),
         Node::Symlink(target) => target.len(),

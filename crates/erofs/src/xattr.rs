@@ -2,7 +2,7 @@
 
 /// One attribute. Its name is split the way the disk has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Xattr {
+pub struct Xattr {
     prefix: u8,
     name: Box<[u8]>,
     value: Box<[u8]>,
@@ -31,7 +31,7 @@ pub enum XattrError {
 impl Xattr {
     /// The attribute, or `None` if its name is of a kind that EROFS has no number for (`system.` other than ACLs, and
     /// what only one file system knows).
-    pub(crate) fn new(full_name: &[u8], value: &[u8]) -> Result<Option<Self>, XattrError> {
+    pub fn new(full_name: &[u8], value: &[u8]) -> Result<Option<Self>, XattrError> {
         let found = PREFIXES.iter().find_map(|(prefix, number)| {
             full_name.strip_prefix(*prefix).map(|name| (*number, name))
         });

@@ -7,7 +7,7 @@ impl Tree {
     ///
     /// `replaces` says of a path, as its names, whether the layer that the whiteout is in has a directory there. Where such
     /// a directory takes the place of a symbolic link, what the link points to is not what the whiteout means.
-    pub(crate) fn whiteout(
+    pub fn whiteout(
         &mut self,
         path: &[u8],
         replaces: &mut dyn FnMut(&[&[u8]]) -> bool,
@@ -22,7 +22,7 @@ impl Tree {
     }
 
     /// Takes away everything in the directory `path`, which itself stays; nothing happens if it is none.
-    pub(crate) fn clear(
+    pub fn clear(
         &mut self,
         path: &[u8],
         replaces: &mut dyn FnMut(&[&[u8]]) -> bool,
@@ -35,7 +35,7 @@ impl Tree {
     }
 
     /// Takes away what in the root has a name that `is_meant` picks.
-    pub(crate) fn sweep_root(&mut self, is_meant: impl Fn(&[u8]) -> bool) {
+    pub fn sweep_root(&mut self, is_meant: impl Fn(&[u8]) -> bool) {
         self.get_mut(ROOT).children.retain(|name, _| !is_meant(name));
     }
 

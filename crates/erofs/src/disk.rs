@@ -2,7 +2,7 @@
 //!
 //! Source: Linux 6.1 `fs/erofs/erofs_fs.h`; `Documentation/filesystems/erofs.rst`.
 
-use crate::archive::Timestamp;
+use crate::timestamp::Timestamp;
 
 /// Size of a block in bytes.
 pub(super) const BLOCK: u64 = 4096;

@@ -7,7 +7,7 @@ use super::disk::{BLOCK, BLOCK_LEN, NULL_BLOCK};
 
 /// Where a regular file's data is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum FileData {
+pub enum FileData {
     /// In memory, to be written behind the inode.
     Inline(Box<[u8]>),
     /// In blocks of the image.
@@ -23,7 +23,7 @@ pub(crate) enum FileData {
 
 /// Chunks that lie side by side both in the file and in the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Run {
+pub struct Run {
     /// First chunk in the file.
     chunk: u64,
     /// How many chunks.

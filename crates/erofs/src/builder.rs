@@ -11,26 +11,26 @@ use super::layout::{Layout, Place, Tail};
 use super::reclaim;
 use super::tree::{Inode, InodeId, Node, Tree};
 use super::xattr::{self, XattrError};
-use crate::base::Limits;
+use crate::limits::Limits;
 
 /// An image that is being built: add files to its tree, then finish it.
 ///
 /// What files hold is given to [`Builder::store`] first, and what that returns goes into the tree.
 #[derive(Debug)]
-pub(crate) struct Builder {
+pub struct Builder {
     /// Names and attributes.
-    pub(crate) tree: Tree,
+    pub tree: Tree,
     blocks: BlockWriter,
     limit_bytes: u64,
 }
 
 /// An image that is complete, though not synced.
 #[derive(Debug)]
-pub(crate) struct Finished {
+pub struct Finished {
     /// The file that [`Builder::new`] was given.
-    pub(crate) file: File,
+    pub file: File,
     /// Its length.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
 }
 
 /// Why an image could not be finished.
@@ -53,7 +53,7 @@ pub enum FinishError {
 
 impl Builder {
     /// Builds into `image`, which must be empty and open for reading and writing.
-    pub(crate) fn new(image: File, limits: &Limits) -> io::Result<Self> {
+    pub fn new(image: File, limits: &Limits) -> io::Result<Self> {
         Ok(Self {
             tree: Tree::new(limits.entries, limits.metadata_bytes),
             blocks: BlockWriter::new(image, limits.image_bytes, limits.file_bytes)?,
@@ -62,7 +62,7 @@ impl Builder {
     }
 
     /// Takes in the content of a file of `size` bytes: the data at `extents`, in order, read from `source`; zeros elsewhere.
-    pub(crate) fn store(
+    pub fn store(
         &mut self,
         size: u64,
         extents: &[(u64, u64)],
@@ -72,7 +72,7 @@ impl Builder {
     }
 
     /// Writes what was held back: large directories, then all inodes, then the superblock.
-    pub(crate) fn finish(self) -> Result<Finished, FinishError> {
+    pub fn finish(self) -> Result<Finished, FinishError> {
         let Self { tree, blocks, limit_bytes } = self;
         let layout = Layout::of(&tree, blocks.position())?;
         let meta_block = layout.end_block;

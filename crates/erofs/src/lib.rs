@@ -16,16 +16,19 @@ mod data;
 mod dirents;
 mod disk;
 mod layout;
+mod limits;
 mod reclaim;
+mod timestamp;
 mod tree;
 mod xattr;
 
-pub(crate) use builder::Builder;
-pub use builder::FinishError;
-pub use data::StoreError;
-pub use tree::TreeError;
-#[cfg(test)]
-pub(crate) use tree::tests::{impossible_names, listing};
-pub(crate) use tree::{Attributes, InodeId, Node, Tree, components, held_bytes};
-pub(crate) use xattr::Xattr;
-pub use xattr::XattrError;
+pub use builder::{Builder, FinishError, Finished};
+pub use data::{FileData, StoreError};
+pub use limits::Limits;
+pub use timestamp::Timestamp;
+pub use tree::{Attributes, InodeId, Node, Tree, TreeError, components, held_bytes};
+pub use xattr::{Xattr, XattrError};
+
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub use tree::testing;
