@@ -7,8 +7,8 @@ use std::path::Path;
 
 use bandsox_image::base::{self, Base, Limits};
 use bandsox_oci::{
-    ImageStore, ImagesLock, Kind, Layers, Platform, Policy, PullOptions, RegistrySettings, Source,
-    classify,
+    ImageStore, ImagesLock, Kind, Layers, Listed, Platform, Policy, PullOptions, Record,
+    RegistrySettings, Source, classify,
 };
 use bandsox_spec::{ImageConfig, VmId};
 use bandsox_store::{Metadata, Store};
@@ -53,6 +53,8 @@ impl From<PullPolicy> for Policy {
 /// An image that a VM can be made of. While this is there, nobody takes the image away.
 pub(crate) struct Ready {
     pub(crate) base: Base,
+    /// The image's canonical name; a path has none.
+    pub(crate) reference: Option<String>,
     pub(crate) config: ImageConfig,
     _kept: ImagesLock,
 }
@@ -76,11 +78,13 @@ pub(crate) fn ready(
         let path = std::path::absolute(Path::new(image))?;
         let base = base::prepare(&path, &store.paths().images(), &Limits::default())
             .hint("IMAGE is a name such as ubuntu:24.04, or a path to an .ext4 file, a .tar archive or a directory")?;
-        return Ok(Ready { base, config: ImageConfig::default(), _kept: kept });
+        let config = ImageConfig::default();
+        return Ok(Ready { base, reference: None, config, _kept: kept });
     }
     let pulled = pull(ui, (store, &images), image, policy.into(), args)?;
     let (base, _) = Base::open(&pulled.base)?;
-    Ok(Ready { base, config: recorded(&pulled.config)?, _kept: kept })
+    let config = recorded(&pulled.config)?;
+    Ok(Ready { base, reference: Some(pulled.record.reference), config, _kept: kept })
 }
 
 /// Sees to it that an image is there.
@@ -119,25 +123,33 @@ pub(crate) fn options(store: &Store, args: &PullArgs) -> Result<PullOptions, Fai
     Ok(PullOptions { platform: args.platform.clone(), registries, ..PullOptions::default() })
 }
 
-/// Says which VMs use a base, by the metadata as they are when it is first asked. Damaged ones may use any.
+/// Says which VMs use a base, but for those made under its other names, by the metadata as they are when it is first asked.
+/// Damaged ones may use any.
 ///
 /// Whoever takes images away asks under a lock that no new VM gets past.
-pub(crate) fn users(store: &Store) -> impl Fn(&Path) -> Vec<String> + '_ {
+pub(crate) fn users(store: &Store) -> impl Fn(&Path, &[&str]) -> Vec<String> + '_ {
     let known = OnceCell::new();
     let named = |id: &VmId| {
         let metadata = store.read(id).ok();
         let name = metadata.as_ref().and_then(Metadata::name);
         name.map_or_else(|| format!("VM {id}"), |name| format!("VM {name} ({id})"))
     };
-    move |base| {
+    move |base, others| {
         let Ok(in_use) = known.get_or_init(|| store.bases_in_use()) else {
             return vec!["VMs whose metadata cannot be listed".to_owned()];
         };
         let damaged = in_use.damaged.iter();
         let perhaps =
             damaged.map(|path| format!("perhaps the VM of {}, which is damaged", path.display()));
-        in_use.users_of(base).iter().map(named).chain(perhaps).collect()
+        in_use.users_but_of(base, others).iter().map(named).chain(perhaps).collect()
     }
+}
+
+/// The names of a base but for the one in `record`.
+pub(crate) fn other_names<'a>(listed: &'a [Listed], record: &Record) -> Vec<&'a str> {
+    let same = listed.iter().map(|it| &it.record).filter(|it| it.base == record.base);
+    let others = same.filter(|it| it.reference != record.reference);
+    others.map(|it| it.reference.as_str()).collect()
 }
 
 /// What a VM's metadata keep of an image's configuration.

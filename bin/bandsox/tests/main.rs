@@ -9,6 +9,8 @@ mod bed;
 mod commands;
 #[path = "suite/files.rs"]
 mod files;
+#[path = "suite/images.rs"]
+mod images;
 #[path = "suite/reference.rs"]
 mod reference;
 #[path = "suite/sessions.rs"]

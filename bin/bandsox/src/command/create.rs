@@ -86,7 +86,7 @@ pub(super) fn create(
     }
     let cannot = format!("cannot create a VM from {image}");
     let creation = store.begin_create(name.as_ref()).context(&cannot)?;
-    let Ready { base, config: image_config, .. } =
+    let Ready { base, reference, config: image_config, .. } =
         &images::ready(ui, store, image, pull, &registries).context(&cannot)?;
     fits(image_config)?;
     if base.dirty_journal {
@@ -99,6 +99,7 @@ pub(super) fn create(
     let metadata = creation.commit(NewVm {
         name,
         image: image.to_owned(),
+        image_reference: reference.clone(),
         rootfs_path: base.path.clone(),
         base_identity: serde_json::to_value(&base.identity)?,
         vcpus: vcpu,

@@ -122,7 +122,7 @@ impl ImageStore {
             }
         }
         for (name, path) in names(self.dir())? {
-            if is_base(&name) && !bases.contains(name.as_str()) && in_use(&path).is_empty() {
+            if is_base(&name) && !bases.contains(name.as_str()) && in_use(&path, &[]).is_empty() {
                 pruned.take(PrunedKind::Base, path)?;
             }
         }

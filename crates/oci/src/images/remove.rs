@@ -33,7 +33,7 @@ pub enum RemoveError {
     /// The images cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// VMs have it as their base.
+    /// VMs were made from it.
     #[error("image {reference} is in use by {}", .vms.join(", "))]
     InUse {
         /// Its name.
@@ -70,13 +70,13 @@ impl ImageStore {
         let all = self.records.all().map_err(error)?;
         let others: Vec<Record> =
             all.whole.into_iter().filter(|other| other.reference != reference).collect();
-        let shared = others.iter().any(|other| other.base == record.base);
+        let same_base = others.iter().filter(|other| other.base == record.base);
+        let same_base: Vec<&str> = same_base.map(|other| other.reference.as_str()).collect();
+        let shared = !same_base.is_empty();
         let base = self.dir().join(&record.base);
-        if !shared {
-            let vms = in_use(&base);
-            if !vms.is_empty() {
-                return Err(RemoveError::InUse { reference, vms });
-            }
+        let vms = in_use(&base, &same_base);
+        if !vms.is_empty() {
+            return Err(RemoveError::InUse { reference, vms });
         }
         self.records.delete(&reference).map_err(error)?;
         let kept: BTreeSet<&Digest> = others.iter().flat_map(Record::blobs).collect();

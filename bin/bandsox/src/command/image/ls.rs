@@ -27,11 +27,13 @@ struct Row {
 
 pub(super) fn run(ui: &Ui, store: &Store, args: &LsArgs) -> Result<(), Failure> {
     let LsArgs {} = args;
-    let images = images::open(store)?;
+    let here = images::open(store)?;
     let in_use = store.bases_in_use()?;
-    let rows = images.list()?.into_iter().map(|listed| {
-        let users = in_use.users_of(&store.paths().images().join(&listed.record.base));
-        Row { vms: users.iter().map(ToString::to_string).collect(), listed }
+    let listed = here.list()?;
+    let rows = listed.iter().map(|row| {
+        let base = store.paths().images().join(&row.record.base);
+        let users = in_use.users_but_of(&base, &images::other_names(&listed, &row.record));
+        Row { vms: users.iter().map(ToString::to_string).collect(), listed: row.clone() }
     });
     let rows: Vec<Row> = rows.collect();
     if ui.is_json() {

@@ -1,0 +1,116 @@
+//! Images, their names and their configuration, as far as no VM runs. What a registry and a guest do is elsewhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bandsox_oci::Digest;
+use bandsox_store::{Create, Store};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::bed::{bandsox, outcome};
+
+/// A storage directory, and OCI layouts beside it.
+pub(crate) struct Images {
+    dir: TempDir,
+}
+
+impl Images {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        Store::open(&dir.path().join("storage"), Create::Yes).expect("opens");
+        Self { dir }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Runs `bandsox ARGS` beside the layouts: exit code, standard output, standard error.
+    pub(crate) fn run(&self, args: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = bandsox();
+        command.env("BANDSOX_STORAGE", self.path("storage")).env_remove("BANDSOX_REGISTRY_MIRROR");
+        outcome(command.args(args).current_dir(self.dir.path()))
+    }
+
+    /// What a command prints that succeeds.
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
+        let (code, out, err) = self.run(args);
+        assert_eq!(code, Some(0), "{args:?}: {err}");
+        out.trim_end().to_owned()
+    }
+
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let text = self.ok(&[args, &["-o", "json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}"))
+    }
+
+    /// What a command says that fails.
+    pub(crate) fn refused(&self, args: &[&str]) -> String {
+        let (code, out, err) = self.run(args);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{args:?}: {err}");
+        err
+    }
+
+    /// A layout `name` with one image `tag` of one empty layer and this configuration.
+    pub(crate) fn layout(&self, name: &str, tag: &str, architecture: &str, config: &Value) {
+        let layout = self.path(name);
+        let blobs = layout.join("blobs/sha256");
+        fs::create_dir_all(&blobs).expect("made");
+        let put = |bytes: &[u8], kind: &str| {
+            let digest = Digest::of(bytes);
+            fs::write(blobs.join(digest.hex()), bytes).expect("written");
+            let media_type = format!("application/vnd.oci.image.{kind}");
+            json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+        };
+        let layer = put(&[0; 1024], "layer.v1.tar");
+        let config = json!({"os": "linux", "architecture": architecture, "config": config,
+            "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}});
+        let config = put(config.to_string().as_bytes(), "config.v1+json");
+        let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]});
+        let mut manifest = put(manifest.to_string().as_bytes(), "manifest.v1+json");
+        manifest["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
+        write(&layout.join("oci-layout"), &json!({"imageLayoutVersion": "1.0.0"}));
+        write(&layout.join("index.json"), &json!({"schemaVersion": 2, "manifests": [manifest]}));
+    }
+}
+
+fn write(path: &Path, value: &Value) {
+    fs::write(path, value.to_string()).expect("written");
+}
+
+#[test]
+fn a_name_stays_as_long_as_a_vm_was_made_under_it_though_the_base_has_others() {
+    let images = Images::new();
+    images.layout("layout", "t", "amd64", &json!({}));
+    images.ok(&["image", "import", "layout", "first:1"]);
+    images.ok(&["image", "import", "layout", "second:1"]);
+    let id = images.ok(&["create", "first:1", "--name", "web"]);
+
+    let refused = images.refused(&["image", "rm", "first:1"]);
+    let vms = |row: usize| images.json(&["image", "ls"])[row]["vms"].clone();
+
+    assert!(refused.contains(&format!("in use by VM web ({id})")), "{refused}");
+    assert_eq!([vms(0), vms(1)], [json!([id]), json!([])]);
+    assert_eq!(images.json(&["image", "inspect", "second:1"])["used_by"], json!([]));
+    assert_eq!(
+        images.json(&["inspect", "web"])["image_reference"],
+        "docker.io/library/first:1"
+    );
+    images.ok(&["image", "rm", "second:1"]);
+
+    // Metadata of before say no name: then it may be any.
+    images.ok(&["image", "import", "layout", "second:1"]);
+    let metadata = images.path(&format!("storage/metadata/{id}.json"));
+    let text = fs::read_to_string(&metadata).expect("there");
+    let line = text.lines().find(|line| line.contains("image_reference")).expect("there");
+    let without = text.replace(&format!("{line}\n"), "");
+    fs::write(&metadata, without.replacen("},\n}", "}\n}", 1)).expect("written");
+    for name in ["first:1", "second:1"] {
+        let refused = images.refused(&["image", "rm", name]);
+        assert!(refused.contains("in use by VM web"), "{refused}");
+    }
+    fs::write(&metadata, "{").expect("written");
+    let refused = images.refused(&["image", "rm", "second:1"]);
+    assert!(refused.contains("which is damaged"), "{refused}");
+}
