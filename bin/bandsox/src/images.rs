@@ -95,9 +95,9 @@ pub(crate) fn pull(
     policy: Policy,
     args: &PullArgs,
 ) -> Result<bandsox_oci::Image, Failure> {
-    let source = Source::parse(image)
-        .hint(format!("if {image} is to be a file or directory: it is not there"))?;
     let options = options(store, args)?;
+    let source = Source::of_host(image, &options.cwd)
+        .hint(format!("if {image} is to be a file or directory: it is not there"))?;
     let watch = Watch::begin(ui, image);
     let pulled =
         images.pull(&source, policy, &options, &Layers::default(), &|step| watch.see(&step));

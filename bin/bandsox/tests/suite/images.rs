@@ -114,3 +114,18 @@ fn a_name_stays_as_long_as_a_vm_was_made_under_it_though_the_base_has_others() {
     let refused = images.refused(&["image", "rm", "second:1"]);
     assert!(refused.contains("which is damaged"), "{refused}");
 }
+
+#[test]
+fn a_layout_whose_path_has_colons_is_an_image_like_any_other() {
+    let images = Images::new();
+    images.layout("a:1/layout:2", "t", "amd64", &json!({}));
+    let digest = images.ok(&["image", "pull", "oci:a:1/layout:2:t"]);
+
+    assert_eq!(images.ok(&["image", "pull", "oci:./a:1/layout:2"]), digest);
+    fs::create_dir(images.path("out:3")).expect("made");
+    images.ok(&["image", "export", "oci:a:1/layout:2:t", "oci:out:3:x:1"]);
+    assert_eq!(images.ok(&["image", "pull", "oci:out:3:x:1"]), digest);
+    fs::remove_dir_all(images.path("a:1")).expect("removed");
+    images.ok(&["image", "rm", "oci:a:1/layout:2:t"]);
+    assert_eq!(images.json(&["image", "ls"]).as_array().map(Vec::len), Some(2));
+}

@@ -106,7 +106,7 @@ impl ImageStore {
     /// [`ResolveError`].
     pub fn resolve(&self, name: &str, cwd: &Path) -> Result<Record, ResolveError> {
         let records = self.all_records()?;
-        let parsed = Source::parse(name);
+        let parsed = Source::of_host(name, cwd);
         let canonical = parsed.as_ref().map(|source| source.canonical(cwd)).unwrap_or_default();
         let by_name = |record: &&Record| record.reference == canonical || record.reference == name;
         if let Some(record) = records.iter().find(by_name) {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bandsox_oci::{Destination, ExportError, Output};
+use bandsox_oci::{Destination, ExportError, Output, Pick, Source};
 use bandsox_store::Store;
 
 use crate::failure::{Explain as _, Failure};
@@ -54,13 +54,13 @@ fn destination(text: &str) -> Result<Destination, String> {
         path => Output::File(PathBuf::from(path)),
     };
     match kind {
-        "oci" => {
-            let (dir, tag) = match rest.rsplit_once(':') {
-                Some((dir, tag)) if !tag.contains('/') => (dir, Some(tag.to_owned())),
-                Some(_) | None => (rest, None),
-            };
-            Ok(Destination::Layout { dir: Path::new(dir).to_owned(), tag })
-        }
+        "oci" => match Source::of_host(text, Path::new("")).map_err(|error| error.to_string())? {
+            Source::Layout { dir, pick: Pick::Only } => Ok(Destination::Layout { dir, tag: None }),
+            Source::Layout { dir, pick: Pick::Name(tag) } => {
+                Ok(Destination::Layout { dir, tag: Some(tag) })
+            }
+            _ => Err(wants.to_owned()),
+        },
         "oci-archive" => Ok(Destination::OciArchive(output())),
         "docker-archive" => Ok(Destination::DockerArchive(output())),
         _ => Err(wants.to_owned()),
@@ -77,9 +77,9 @@ mod tests {
             Ok(Destination::Layout { dir: dir.into(), tag: tag.map(str::to_owned) })
         };
         assert_eq!(destination("oci:d:1.0"), layout("d", Some("1.0")));
-        assert_eq!(destination("oci:/a:b/c"), layout("/a:b/c", None));
+        assert_eq!(destination("oci:d:name/x:1.0"), layout("d", Some("name/x:1.0")));
         assert_eq!(destination("oci-archive:-"), Ok(Destination::OciArchive(Output::Stdout)));
-        for bad in ["x.tar", "oci:", "tar:x"] {
+        for bad in ["x.tar", "oci:", "tar:x", "oci:d:a b"] {
             destination(bad).expect_err(bad);
         }
     }
