@@ -83,8 +83,8 @@ pub(crate) fn ready(
     }
     let pulled = pull(ui, (store, &images), image, policy.into(), args)?;
     let (base, _) = Base::open(&pulled.base)?;
-    let config = recorded(&pulled.config)?;
-    Ok(Ready { base, reference: Some(pulled.record.reference), config, _kept: kept })
+    let (reference, config) = (Some(pulled.record.reference), pulled.config.honoured);
+    Ok(Ready { base, reference, config, _kept: kept })
 }
 
 /// Sees to it that an image is there.
@@ -106,7 +106,7 @@ pub(crate) fn pull(
         let hint = here.then(|| format!("`bandsox image pull {image}` brings it"));
         Failure::from(error).hint_if(hint)
     })?;
-    watch.end();
+    watch.end(&pulled);
     Ok(pulled)
 }
 
@@ -150,19 +150,4 @@ pub(crate) fn other_names<'a>(listed: &'a [Listed], record: &Record) -> Vec<&'a 
     let same = listed.iter().map(|it| &it.record).filter(|it| it.base == record.base);
     let others = same.filter(|it| it.reference != record.reference);
     others.map(|it| it.reference.as_str()).collect()
-}
-
-/// What a VM's metadata keep of an image's configuration.
-fn recorded(config: &bandsox_oci::ImageConfig) -> Result<ImageConfig, Failure> {
-    let config = config.clone();
-    let recorded = ImageConfig {
-        entrypoint: config.entrypoint,
-        cmd: config.cmd,
-        env: config.env,
-        user: config.user,
-        working_dir: config.working_dir,
-        hostname: config.hostname,
-        exposed_ports: config.exposed_ports,
-    };
-    Ok(recorded.checked()?)
 }

@@ -3,7 +3,7 @@
 //! - [`Source`] is what the user names an image by: a name in a registry, an OCI layout, a Docker archive.
 //! - [`ImageStore`] is what is kept: [`ImageStore::pull`] brings an image, and there are verbs to list, inspect, remove, import
 //!   and export what is there.
-//! - [`ImageConfig`] is how an image wants to be run.
+//! - [`Described`] is how an image wants to be run.
 //!
 //! Every byte is checked against its digest before it gets a name. The base image itself is made by a [`BaseBuilder`], [`Layers`].
 
@@ -29,7 +29,8 @@ mod store;
 
 pub use blobs::{FetchError, Patience};
 pub use builder::{BaseBuilder, Layer, LayerMissing};
-pub use config::{ConfigError, ImageConfig};
+pub use bandsox_spec::{Ignored, ImageConfig};
+pub use config::{ConfigError, Described};
 pub use digest::{Digest, DigestError};
 pub use images::{
     Destination, ExportError, ImportError, InUse, Inspected, ListError, Listed, Output, PruneError,

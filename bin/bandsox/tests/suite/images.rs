@@ -129,3 +129,39 @@ fn a_layout_whose_path_has_colons_is_an_image_like_any_other() {
     images.ok(&["image", "rm", "oci:a:1/layout:2:t"]);
     assert_eq!(images.json(&["image", "ls"]).as_array().map(Vec::len), Some(2));
 }
+
+#[test]
+fn what_no_vm_can_be_given_of_a_configuration_is_a_warning_and_no_refusal() {
+    let images = Images::new();
+    let config = json!({"Env": ["novalue", "GOOD=1"], "Hostname": "an odd_name", "Cmd": ["sh"],
+        "ExposedPorts": {"x": {}, "80/tcp": {}}, "User": "1:2", "Labels": {"a": "b"}});
+    images.layout("layout", "t", "amd64", &config);
+
+    let (code, _, said) = images.run(&["image", "pull", "oci:layout:t"]);
+    let (_, _, again) = images.run(&["image", "pull", "oci:layout:t"]);
+    let shown = images.json(&["image", "inspect", "oci:layout:t"]);
+    images.ok(&["create", "oci:layout:t", "--name", "web"]);
+
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(said.matches("warning: oci:layout:t: ").count(), 3, "{said}");
+    assert!(said.contains(r#"Env "novalue" is left out: it is not NAME=VALUE"#), "{said}");
+    assert_eq!(again, "");
+    let honoured = json!({"env": ["GOOD=1"], "cmd": ["sh"], "exposed_ports": ["80/tcp"],
+        "user": "1:2", "labels": {"a": "b"}});
+    assert_eq!(shown["config"], honoured);
+    assert_eq!(shown["ignored"].as_array().map(Vec::len), Some(3));
+    let kept = images.json(&["inspect", "web"])["image_config"].clone();
+    assert_eq!((&kept["env"], &kept["hostname"]), (&json!(["GOOD=1"]), &Value::Null));
+}
+
+#[test]
+fn a_configuration_that_no_vm_can_be_given_is_refused_when_it_is_pulled() {
+    let images = Images::new();
+    let env: Vec<String> = (0..300).map(|n| format!("V{n}={}", "x".repeat(1000))).collect();
+    images.layout("layout", "t", "amd64", &json!({ "Env": env }));
+
+    let refused = images.refused(&["image", "pull", "oci:layout:t"]);
+
+    assert!(refused.contains("bytes; a VM can be given 262144"), "{refused}");
+    assert_eq!(images.json(&["image", "ls"]), json!([]));
+}

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::allocated;
-use crate::config::ImageConfig;
+use crate::config::Described;
 use crate::record::Record;
 use crate::source::{Source, SourceError};
 use crate::store::ImageStore;
@@ -32,7 +32,9 @@ pub struct Inspected {
     /// Where the base image is, or would be.
     pub base_path: PathBuf,
     /// How it wants to be run; `None` if that is not there.
-    pub config: Option<ImageConfig>,
+    pub config: Option<Described>,
+    /// What of its config no VM can be given, and why.
+    pub ignored: Vec<String>,
     /// Other names for the same base.
     pub also_known_as: Vec<String>,
 }
@@ -95,8 +97,10 @@ impl ImageStore {
         let others = others.filter(|it| it.base == record.base && it.reference != record.reference);
         let also_known_as = others.map(|it| it.reference).collect();
         let base_path = self.dir().join(&record.base);
-        let config = self.image(record.clone()).map(|image| image.config);
-        Ok(Inspected { listed: self.listed(record), base_path, config, also_known_as })
+        let (config, ignored) =
+            self.image(record.clone()).map(|image| (image.config, image.ignored)).unzip();
+        let ignored = ignored.iter().flatten().map(ToString::to_string).collect();
+        Ok(Inspected { listed: self.listed(record), base_path, config, ignored, also_known_as })
     }
 
     /// The record that a name or a digest stands for.

@@ -239,7 +239,7 @@ impl ImageStore {
             done: record.size,
             total: record.size,
         });
-        Ok(Image { record, base, config: file.config })
+        Ok(Image { record, base, config: file.config, ignored: file.ignored })
     }
 
     /// Deletes the layers that are no longer what they were when they were stored; whether there were any.

@@ -22,7 +22,7 @@ fn an_image_of_a_layout_is_followed_when_the_layout_changes() {
 
     assert_eq!(first, same);
     assert_eq!(first.record.layers.len(), 2);
-    assert_eq!(changed.config.env.last().map(String::as_str), Some("C=d"));
+    assert_eq!(changed.config.honoured.env.last().map(String::as_str), Some("C=d"));
     assert_eq!(changed.base, first.base);
 }
 
@@ -86,7 +86,7 @@ fn what_docker_saves_becomes_an_image_and_leaves_nothing_else() {
 
     assert_eq!(image, again);
     assert_eq!(image.record.layers.len(), 2);
-    assert_eq!(image.config.cmd, ["/bin/sh"]);
+    assert_eq!(image.config.honoured.cmd, ["/bin/sh"]);
     assert_eq!(named.record.manifest_digest, image.record.manifest_digest);
     assert!(chain(&other).contains("there is: docker.io/some/name:1"), "{}", chain(&other));
     // Two layers, the config and the manifest.
@@ -111,7 +111,7 @@ fn a_compressed_archive_is_the_image_that_is_in_it_also_for_an_import() {
         let imported = store.import(&archive, "x", &crate::options(), &Lines, &|_| {});
 
         let (pulled, imported) = (pulled.expect("pulls"), imported.expect("imports"));
-        assert_eq!(pulled.config.cmd, ["/bin/sh"]);
+        assert_eq!(pulled.config.honoured.cmd, ["/bin/sh"]);
         assert_eq!(imported.record.manifest_digest, pulled.record.manifest_digest);
     }
 }

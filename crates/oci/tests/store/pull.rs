@@ -31,11 +31,11 @@ fn an_image_from_a_registry_has_its_blobs_its_record_and_its_config() {
 
     assert_eq!(image.record.reference, name);
     assert_eq!(image.record.layers.len(), 3);
-    assert_eq!(image.config.env.last().map(String::as_str), Some("A=b"));
-    assert_eq!(image.config.cmd, ["/bin/sh"]);
-    assert_eq!(image.config.user.as_deref(), Some("daemon"));
-    assert_eq!(image.config.working_dir.as_deref(), Some("/srv"));
-    assert_eq!(image.config.exposed_ports, ["80/tcp"]);
+    assert_eq!(image.config.honoured.env.last().map(String::as_str), Some("A=b"));
+    assert_eq!(image.config.honoured.cmd, ["/bin/sh"]);
+    assert_eq!(image.config.honoured.user.as_deref(), Some("daemon"));
+    assert_eq!(image.config.honoured.working_dir.as_deref(), Some("/srv"));
+    assert_eq!(image.config.honoured.exposed_ports, ["80/tcp"]);
     assert_eq!(fs::read_to_string(&image.base).expect("reads").lines().count(), 3);
     assert_eq!(fs::read_dir(images.join("blobs/sha256")).expect("lists").count(), 5);
     assert_eq!(fs::read_dir(images.join("blobs/partial")).expect("lists").count(), 0);

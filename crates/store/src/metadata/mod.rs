@@ -268,7 +268,7 @@ impl Metadata {
     pub fn image_config(&self) -> ImageConfig {
         let recorded = self.object.get("image_config").cloned();
         let parsed = recorded.and_then(|value| serde_json::from_value::<ImageConfig>(value).ok());
-        parsed.and_then(|config| config.checked().ok()).unwrap_or_default()
+        parsed.map(|config| config.usable().0).unwrap_or_default()
     }
 
     /// Which engine was asked for.

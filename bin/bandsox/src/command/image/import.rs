@@ -39,7 +39,7 @@ pub(super) fn run(ui: &Ui, store: &Store, args: &ImportArgs) -> Result<(), Failu
     let imported = images::open(store)?
         .import(path, name, &options, &Layers::default(), &|step| watch.see(&step))
         .context(format!("cannot import {} as {name}", path.display()))?;
-    drop(watch);
+    watch.end(&imported);
     if ui.is_json() {
         return ui.json(&imported.record);
     }
