@@ -165,3 +165,31 @@ fn a_configuration_that_no_vm_can_be_given_is_refused_when_it_is_pulled() {
     assert!(refused.contains("bytes; a VM can be given 262144"), "{refused}");
     assert_eq!(images.json(&["image", "ls"]), json!([]));
 }
+
+#[test]
+fn json_of_one_image_is_an_object_and_of_several_an_array_of_those_done() {
+    let images = Images::new();
+    for tag in ["a", "b"] {
+        images.layout(tag, "t", "amd64", &json!({"Cmd": [tag]}));
+    }
+    let [a, b, none] = ["oci:a:t", "oci:b:t", "oci:none:t"];
+    let in_json = |args: &[&str]| {
+        let (code, out, err) = images.run(&[args, &["-o", "json"]].concat());
+        (code, serde_json::from_str::<Value>(&out).ok(), err)
+    };
+    let names = |value: Option<Value>| -> Vec<String> {
+        let value = value.expect("one JSON value");
+        let list = value.as_array().expect("an array").iter();
+        list.map(|it| it["reference"].as_str().expect("text").to_owned()).collect()
+    };
+
+    assert!(images.json(&["image", "pull", a])["reference"].is_string());
+    let (code, pulled, err) = in_json(&["image", "pull", a, none, b]);
+    assert_eq!((code, names(pulled).len()), (Some(1), 2), "{err}");
+    assert!(err.contains("cannot pull oci:none:t"), "{err}");
+    let (code, removed, err) = in_json(&["image", "rm", none, a]);
+    assert_eq!((code, names(removed).len()), (Some(1), 1), "{err}");
+    assert_eq!(in_json(&["image", "rm", none, a]).1, Some(json!([])));
+    assert_eq!(in_json(&["image", "rm", none]).1, None);
+    assert!(images.json(&["image", "rm", b])["base_removed"].is_boolean());
+}

@@ -31,13 +31,12 @@ pub(crate) struct PullImageArgs {
 
 pub(super) fn run(ui: &Ui, store: &Store, args: &PullImageArgs) -> Result<(), Failure> {
     let here = images::open(store)?;
-    storage::each(ui, &args.images, |image| {
-        let pulled = images::pull(ui, (store, &here), image, Policy::Always, &args.pull)
-            .context(format!("cannot pull {image}"))?;
-        if ui.is_json() {
-            return ui.json(&pulled.record);
-        }
-        let digest = pulled.record.manifest_digest.as_ref().map(ToString::to_string);
-        ui.line(digest.unwrap_or(pulled.record.base))
+    let pull = |image: &str| {
+        let pulled = images::pull(ui, (store, &here), image, Policy::Always, &args.pull);
+        Ok(pulled.context(format!("cannot pull {image}"))?.record)
+    };
+    storage::each_shown(ui, &args.images, pull, |record| {
+        let digest = record.manifest_digest.as_ref().map(ToString::to_string);
+        ui.line(digest.as_ref().unwrap_or(&record.base))
     })
 }

@@ -24,14 +24,13 @@ pub(crate) struct RmImageArgs {
 pub(super) fn run(ui: &Ui, store: &Store, args: &RmImageArgs) -> Result<(), Failure> {
     let images = images::open(store)?;
     let cwd = std::env::current_dir()?;
-    storage::each(ui, &args.images, |image| {
-        let removed = images
+    let remove = |image: &str| {
+        images
             .remove(image, &cwd, &images::users(store))
             .context(format!("cannot remove image {image}"))
-            .hint("`bandsox image ls` shows all images, `bandsox rm` removes VMs")?;
-        if ui.is_json() {
-            return ui.json(&removed);
-        }
+            .hint("`bandsox image ls` shows all images, `bandsox rm` removes VMs")
+    };
+    storage::each_shown(ui, &args.images, remove, |removed| {
         let freed = human_bytes(removed.bytes);
         ui.message(format!("Removed image {} ({freed} freed)", removed.reference));
         Ok(())
