@@ -7,7 +7,7 @@ use std::path::Path;
 
 use bandsox_image::base::{self, Base, Limits};
 use bandsox_oci::{
-    ImageStore, ImagesLock, Kind, Layers, Listed, Platform, Policy, PullOptions, Record,
+    ImageStore, ImagesLock, Kind, Layers, Listed, Platform, Policy, PullError, PullOptions, Record,
     RegistrySettings, Source, classify,
 };
 use bandsox_spec::{ImageConfig, VmId};
@@ -72,6 +72,12 @@ pub(crate) fn ready(
     policy: PullPolicy,
     args: &PullArgs,
 ) -> Result<Ready, Failure> {
+    let runs = Platform::default();
+    if !runs.accepts(&args.platform) {
+        let cannot = format!("a VM of {} cannot run here: guests are {runs}", args.platform);
+        let how = format!("`bandsox image pull --platform {} IMAGE` brings it", args.platform);
+        return Err(Failure::new(cannot).hint(format!("{how} for `bandsox image export`")));
+    }
     let images = open(store)?;
     let kept = images.keep()?;
     if classify(image, |path| path.symlink_metadata().is_ok()) == Kind::Path {
@@ -102,8 +108,13 @@ pub(crate) fn pull(
     let pulled =
         images.pull(&source, policy, &options, &Layers::default(), &|step| watch.see(&step));
     let pulled = pulled.map_err(|error| {
-        let here = matches!(error, bandsox_oci::PullError::NotHere { .. });
-        let hint = here.then(|| format!("`bandsox image pull {image}` brings it"));
+        let hint = match &error {
+            PullError::NotHere { .. } => Some(format!("`bandsox image pull {image}` brings it")),
+            PullError::OtherPlatform { wanted, .. } => {
+                Some(format!("`bandsox image pull {image}` brings the one for {wanted} in its place"))
+            }
+            _ => None,
+        };
         Failure::from(error).hint_if(hint)
     })?;
     watch.end(&pulled);

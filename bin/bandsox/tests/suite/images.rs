@@ -193,3 +193,27 @@ fn json_of_one_image_is_an_object_and_of_several_an_array_of_those_done() {
     assert_eq!(in_json(&["image", "rm", none]).1, None);
     assert!(images.json(&["image", "rm", b])["base_removed"].is_boolean());
 }
+
+#[test]
+fn an_image_for_another_machine_can_be_had_and_no_vm_be_made_of_it() {
+    let images = Images::new();
+    images.layout("arm", "t", "arm64", &json!({"Cmd": ["sh"]}));
+    let arm = ["--platform", "linux/arm64"];
+
+    images.ok(&[&["image", "pull", "oci:arm:t"][..], &arm].concat());
+    images.ok(&["image", "export", "oci:arm:t", "oci-archive:arm.tar"]);
+    images.ok(&[&["image", "import", "arm.tar", "arm:1"][..], &arm].concat());
+
+    for command in ["create", "run"] {
+        let (code, _, said) = images.run(&[&[command, "arm:1"][..], &arm].concat());
+        assert_ne!(code, Some(0));
+        assert!(said.contains("a VM of linux/arm64 cannot run here"), "{said}");
+    }
+    for policy in ["missing", "never"] {
+        let said = images.refused(&["create", "arm:1", "--pull", policy]);
+        assert!(said.contains("arm:1 is here for linux/arm64, not for linux/amd64"), "{said}");
+    }
+    let said = images.refused(&["create", "oci:arm:t"]);
+    assert!(said.contains("the image is for linux/arm64; want linux/amd64"), "{said}");
+    assert_eq!(images.ok(&["list", "-q"]), "");
+}

@@ -74,6 +74,16 @@ pub enum PullError {
         /// Its canonical name.
         reference: String,
     },
+    /// The name is here for another machine, and nobody is to be asked for the one that is wanted.
+    #[error("image {reference} is here for {here}, not for {wanted}")]
+    OtherPlatform {
+        /// Its canonical name.
+        reference: String,
+        /// What it is for.
+        here: Box<Platform>,
+        /// What was asked for.
+        wanted: Box<Platform>,
+    },
     /// The images are being taken away.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -163,15 +173,21 @@ impl ImageStore {
     ) -> Result<Image, PullError> {
         let _kept = self.keep()?;
         let reference = source.canonical(&options.cwd);
-        let here =
-            self.find(&reference).filter(|image| options.platform.accepts(&image.record.platform));
-        match (policy, here) {
-            (Policy::Never, None) => return Err(PullError::NotHere { reference }),
-            (Policy::Never, Some(image)) => return Ok(image),
-            (Policy::Missing, Some(image)) if matches!(source, Source::Registry(_)) => {
-                return Ok(image);
+        let asks = match policy {
+            Policy::Always => true,
+            // Whether a file of this host has changed is told by a look at it.
+            Policy::Missing => !matches!(source, Source::Registry(_)),
+            Policy::Never => false,
+        };
+        match self.find(&reference).filter(|_| !asks) {
+            Some(image) if options.platform.accepts(&image.record.platform) => return Ok(image),
+            Some(image) => {
+                let (here, wanted) = (Box::new(image.record.platform), options.platform.clone());
+                let wanted = Box::new(wanted);
+                return Err(PullError::OtherPlatform { reference, here, wanted });
             }
-            (Policy::Always | Policy::Missing, _) => {}
+            None if policy == Policy::Never => return Err(PullError::NotHere { reference }),
+            None => {}
         }
         match source {
             Source::Registry(name) => self.pull_registry(name, options, builder, report),
