@@ -217,3 +217,48 @@ fn an_image_for_another_machine_can_be_had_and_no_vm_be_made_of_it() {
     assert!(said.contains("the image is for linux/arm64; want linux/amd64"), "{said}");
     assert_eq!(images.ok(&["list", "-q"]), "");
 }
+
+#[test]
+fn an_export_over_an_old_file_and_one_after_a_kill_leave_one_file() {
+    let images = Images::new();
+    images.layout("layout", "t", "amd64", &json!({}));
+    images.ok(&["image", "pull", "oci:layout:t"]);
+    fs::create_dir(images.path("out")).expect("made");
+    fs::write(images.path("out/.bandsox-export-7-0.tmp"), "of a killed export").expect("written");
+
+    for _ in 0..2 {
+        images.ok(&["image", "export", "oci:layout:t", "oci-archive:out/x.tar"]);
+    }
+    images.ok(&["image", "export", "oci:layout:t", "oci-archive:/dev/null"]);
+
+    let left = fs::read_dir(images.path("out")).expect("there").flatten();
+    assert_eq!(left.map(|it| it.file_name()).collect::<Vec<_>>(), ["x.tar"]);
+    assert!(!fs::metadata("/dev/null").expect("there").is_file());
+    let refused = images.refused(&["image", "export", "oci:layout:t", "oci-archive:out"]);
+    assert!(refused.contains("is a directory"), "{refused}");
+}
+
+#[test]
+fn hints_are_the_owners_alone_and_go_with_their_images() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let images = Images::new();
+    let hints = || {
+        let hints = fs::read_dir(images.path("storage/images/.sources")).expect("there").flatten();
+        hints.map(|hint| hint.path()).collect::<Vec<_>>()
+    };
+    images.layout("layout", "t", "amd64", &json!({}));
+    fs::create_dir_all(images.path("root/etc")).expect("made");
+    images.ok(&["image", "pull", "oci:layout:t"]);
+    images.ok(&["image", "import", "root", "root:1"]);
+
+    let about = fs::metadata(images.path("storage/images/.sources")).expect("there");
+    assert_eq!((about.permissions().mode() & 0o777, hints().len()), (0o700, 2));
+    images.ok(&["image", "rm", "root:1"]);
+    assert_eq!(hints().len(), 1);
+    fs::write(images.path("storage/images/.sources/x.json"), "{").expect("written");
+    let base = images.json(&["image", "inspect", "oci:layout:t"])["base_path"].clone();
+    fs::remove_file(base.as_str().expect("text")).expect("removed");
+    let pruned = images.json(&["image", "prune"]);
+    assert_eq!(pruned["items"].as_array().map(Vec::len), Some(2), "{pruned}");
+    assert_eq!(hints(), [PathBuf::new(); 0]);
+}

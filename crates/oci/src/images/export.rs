@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
+use super::draft::Draft;
 use super::list::ResolveError;
-use crate::atomic::{self, TEMP_PREFIX};
+use crate::atomic::TEMP_PREFIX;
 use crate::digest::{Digest, Hasher};
 use crate::local::layout::is_layout;
 use crate::lock::LockError;
@@ -195,15 +196,10 @@ impl ImageStore {
                 tar.0.into_inner().and_then(|mut out| out.flush()).map_err(error)
             }
             Output::File(path) => {
-                let path = cwd.join(path);
-                let dir = path.parent().unwrap_or(cwd);
-                let builder = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(dir);
-                let mut tar = Tar(tar::Builder::new(builder.map_err(error)?));
+                let draft = Draft::begin(&cwd.join(path)).map_err(error)?;
+                let mut tar = Tar(tar::Builder::new(draft));
                 fill(&mut tar)?;
-                let file = tar.0.into_inner().map_err(error)?;
-                file.as_file().sync_all().map_err(error)?;
-                file.persist(&path).map_err(|failed| error(failed.error))?;
-                atomic::sync_dir(dir).map_err(error)
+                tar.0.into_inner().and_then(Draft::publish).map_err(error)
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What is done with images that are there.
 
+mod draft;
 mod export;
 mod import;
 mod list;

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
+use bandsox_image::base::forget_lost_images;
+
 use super::list::ResolveError;
 use super::{InUse, allocated};
 use crate::atomic;
@@ -90,6 +92,7 @@ impl ImageStore {
             bytes = bytes.saturating_add(allocated(&path));
             atomic::delete(&path).map_err(error)?;
         }
+        forget_lost_images(self.dir()).map_err(error)?;
         Ok(Removed { reference: record.reference, base_removed: !shared, bytes })
     }
 }

@@ -90,6 +90,7 @@ fn a_prune_takes_what_nobody_has_and_nothing_else() {
         format!("{}.erofs", hex("4")),
         format!("refs/{}.json", hex("5")),
         "refs/.tmp-x".to_owned(),
+        ".tmp-x".to_owned(),
         "something else".to_owned(),
     ] {
         fs::write(images.join(path), "x").expect("writes");
@@ -100,7 +101,7 @@ fn a_prune_takes_what_nobody_has_and_nothing_else() {
         .prune(&|base, _| if base == used { vec!["damaged vm2".to_owned()] } else { Vec::new() })
         .expect("prunes");
 
-    assert_eq!(pruned.items.len(), 5, "{pruned:?}");
+    assert_eq!(pruned.items.len(), 6, "{pruned:?}");
     assert!(used.exists() && images.join("something else").exists());
     assert_eq!(pull(&images, &name, Policy::Never).expect("is here"), image);
     assert_eq!(store.prune(&nobody).expect("prunes").items.len(), 1);

@@ -130,13 +130,16 @@ fn of_an_index_the_image_for_the_wanted_machine_is_taken() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let store = ImageStore::open(dir.path()).expect("opens");
     let source = Source::parse(&format!("{}/image:t", server.host())).expect("parses");
-    let pull_for = |platform: &str| {
+    let pull_by = |policy: Policy, platform: &str| {
         let options =
             PullOptions { platform: platform.parse().expect("parses"), ..crate::options() };
-        store.pull(&source, Policy::Missing, &options, &Lines, &|_| {})
+        store.pull(&source, policy, &options, &Lines, &|_| {})
     };
+    let pull_for = |platform: &str| pull_by(Policy::Always, platform);
 
     assert_eq!(pull_for("linux/amd64").expect("pulls").record.layers, [amd_digest]);
+    let other = pull_by(Policy::Missing, "linux/arm64").expect_err("is of another").to_string();
+    assert!(other.contains("is here for linux/amd64, not for linux/arm64"), "{other}");
     assert_eq!(pull_for("linux/arm64").expect("pulls").record.layers, [arm_digest]);
     let error = crate::chain(&pull_for("linux/s390x").expect_err("is not there"));
     assert!(
