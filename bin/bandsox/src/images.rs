@@ -17,12 +17,19 @@ use crate::failure::{Explain as _, Failure};
 use crate::output::Ui;
 pub(crate) use watch::Watch;
 
+/// For which machine an image is.
+#[derive(clap::Args, Debug, Clone)]
+pub(crate) struct MachineArgs {
+    /// Machine that the image is for
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", default_value = "linux/amd64")]
+    pub(crate) platform: Platform,
+}
+
 /// How images come from registries; all commands that pull share it.
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct PullArgs {
-    /// Machine that the image is for
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]", default_value = "linux/amd64")]
-    platform: Platform,
+    #[command(flatten)]
+    machine: MachineArgs,
 
     /// Registry that may be spoken to without TLS, HOST or HOST:PORT; may be repeated
     #[arg(long, value_name = "HOST")]
@@ -72,10 +79,10 @@ pub(crate) fn ready(
     policy: PullPolicy,
     args: &PullArgs,
 ) -> Result<Ready, Failure> {
-    let runs = Platform::default();
-    if !runs.accepts(&args.platform) {
-        let cannot = format!("a VM of {} cannot run here: guests are {runs}", args.platform);
-        let how = format!("`bandsox image pull --platform {} IMAGE` brings it", args.platform);
+    let (runs, platform) = (Platform::default(), &args.machine.platform);
+    if !runs.accepts(platform) {
+        let cannot = format!("a VM of {platform} cannot run here: guests are {runs}");
+        let how = format!("`bandsox image pull --platform {platform} IMAGE` brings it");
         return Err(Failure::new(cannot).hint(format!("{how} for `bandsox image export`")));
     }
     let images = open(store)?;
@@ -121,7 +128,7 @@ pub(crate) fn pull(
     Ok(pulled)
 }
 
-/// What pulls and imports need to know: mirrors and exceptions of this storage directory and the environment.
+/// What pulls need to know: mirrors and exceptions of this storage directory and the environment.
 pub(crate) fn options(store: &Store, args: &PullArgs) -> Result<PullOptions, Failure> {
     let mut registries = RegistrySettings::load(store.paths().root())
         .hint("docs/formats/images.md says what can be in it")?;
@@ -131,7 +138,7 @@ pub(crate) fn options(store: &Store, args: &PullArgs) -> Result<PullOptions, Fai
     for host in &args.insecure_registry {
         registries.allow_insecure(host);
     }
-    Ok(PullOptions { platform: args.platform.clone(), registries, ..PullOptions::default() })
+    Ok(PullOptions { platform: args.machine.platform.clone(), registries, ..PullOptions::default() })
 }
 
 /// Says which VMs use a base, but for those made under its other names, by the metadata as they are when it is first asked.

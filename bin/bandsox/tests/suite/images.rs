@@ -262,3 +262,19 @@ fn hints_are_the_owners_alone_and_go_with_their_images() {
     assert_eq!(pruned["items"].as_array().map(Vec::len), Some(2), "{pruned}");
     assert_eq!(hints(), [PathBuf::new(); 0]);
 }
+
+#[test]
+fn an_archive_without_names_says_so_when_it_is_asked_for_one() {
+    let images = Images::new();
+    images.layout("layout", "t", "amd64", &json!({}));
+    images.ok(&["image", "pull", "oci:layout:t"]);
+    // Only a name in a registry is one that `docker load` could use.
+    images.ok(&["image", "export", "oci:layout:t", "docker-archive:x.tar"]);
+
+    let refused = images.refused(&["image", "pull", "docker-archive:x.tar:some/name"]);
+
+    let wanted = r#"there is no image "docker.io/some/name:latest"; no image in it has a name"#;
+    assert!(refused.contains(wanted), "{refused}");
+    let (code, _, said) = images.run(&["image", "import", "--insecure-registry", "h", "x", "y"]);
+    assert_eq!(code, Some(2), "{said}");
+}

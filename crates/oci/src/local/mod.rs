@@ -61,7 +61,7 @@ pub enum LocalError {
         name: String,
     },
     /// No image has the wanted name.
-    #[error("there is no image {wanted:?}; there is: {}", .available.join(", "))]
+    #[error("there is no image {wanted:?}; {}", named(available))]
     NoSuchName {
         /// What was asked for.
         wanted: String,
@@ -69,7 +69,7 @@ pub enum LocalError {
         available: Vec<String>,
     },
     /// Several images, and none was named.
-    #[error("there are several images; name one of: {}", .available.join(", "))]
+    #[error("there are several images, and none was named; {}", named(available))]
     Several {
         /// What there is.
         available: Vec<String>,
@@ -77,6 +77,14 @@ pub enum LocalError {
     /// An index or a manifest in it cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+}
+
+fn named(available: &[String]) -> String {
+    if available.is_empty() {
+        "no image in it has a name".to_owned()
+    } else {
+        format!("there is: {}", available.join(", "))
+    }
 }
 
 /// The entries of a layout's index among which the platform decides.
