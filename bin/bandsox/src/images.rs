@@ -1,20 +1,23 @@
 //! From the image that the user names to a base, and what they see of it meanwhile.
 
+mod hints;
 mod watch;
 
 use std::cell::OnceCell;
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
 use bandsox_image::base::{self, Base, Limits};
 use bandsox_oci::{
-    ImageStore, ImagesLock, Kind, Layers, Listed, Platform, Policy, PullError, PullOptions, Record,
-    RegistrySettings, Source, classify,
+    ImageStore, ImagesLock, Input, Kind, Layers, Listed, Platform, Policy, PullOptions, Record,
+    RegistrySettings, Source, classify, shown,
 };
 use bandsox_spec::{ImageConfig, VmId};
 use bandsox_store::{Metadata, Store};
 
 use crate::failure::{Explain as _, Failure};
 use crate::output::Ui;
+pub(crate) use hints::of_machine;
 pub(crate) use watch::Watch;
 
 /// For which machine an image is.
@@ -32,8 +35,17 @@ pub(crate) struct PullArgs {
     machine: MachineArgs,
 
     /// Registry that may be spoken to without TLS, HOST or HOST:PORT; may be repeated
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", value_parser = host)]
     insecure_registry: Vec<String>,
+}
+
+/// Reads `HOST` or `HOST:PORT`.
+fn host(text: &str) -> Result<String, &'static str> {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "/@?#".contains(c);
+    if text.is_empty() || text.contains(odd) {
+        return Err("want HOST or HOST:PORT, without http:// and without a path");
+    }
+    Ok(text.to_owned())
 }
 
 /// When to ask a registry.
@@ -90,6 +102,10 @@ pub(crate) fn ready(
     if classify(image, |path| path.symlink_metadata().is_ok()) == Kind::Path {
         let path = std::path::absolute(Path::new(image))?;
         let base = base::prepare(&path, &store.paths().images(), &Limits::default())
+            .map_err(|error| {
+                let hint = of_machine(&error);
+                Failure::from(error).hint_if(hint)
+            })
             .hint("IMAGE is a name such as ubuntu:24.04, or a path to an .ext4 file, a .tar archive or a directory")?;
         let config = ImageConfig::default();
         return Ok(Ready { base, reference: None, config, _kept: kept });
@@ -109,19 +125,20 @@ pub(crate) fn pull(
     args: &PullArgs,
 ) -> Result<bandsox_oci::Image, Failure> {
     let options = options(store, args)?;
-    let source = Source::of_host(image, &options.cwd)
-        .hint(format!("if {image} is to be a file or directory: it is not there"))?;
+    let source = Source::of_host(image, &options.cwd).map_err(|error| {
+        let hint = hints::of_name(image, &error);
+        Failure::from(error).hint_if(hint)
+    })?;
+    let reads_stdin = matches!(source, Source::Archive { input: Input::Stdin, .. });
+    if reads_stdin && io::stdin().is_terminal() {
+        return Err(Failure::new("no archive comes from a terminal")
+            .hint("docker save NAME | bandsox image pull docker-archive:-"));
+    }
     let watch = Watch::begin(ui, image);
     let pulled =
         images.pull(&source, policy, &options, &Layers::default(), &|step| watch.see(&step));
     let pulled = pulled.map_err(|error| {
-        let hint = match &error {
-            PullError::NotHere { .. } => Some(format!("`bandsox image pull {image}` brings it")),
-            PullError::OtherPlatform { wanted, .. } => {
-                Some(format!("`bandsox image pull {image}` brings the one for {wanted} in its place"))
-            }
-            _ => None,
-        };
+        let hint = hints::of_pull(image, &error);
         Failure::from(error).hint_if(hint)
     })?;
     watch.end(&pulled);
@@ -139,6 +156,11 @@ pub(crate) fn options(store: &Store, args: &PullArgs) -> Result<PullOptions, Fai
         registries.allow_insecure(host);
     }
     Ok(PullOptions { platform: args.machine.platform.clone(), registries, ..PullOptions::default() })
+}
+
+/// How a message names what the user gave: as they wrote it, if that can be seen.
+pub(crate) fn quoted(text: &str) -> String {
+    if text.is_empty() { "\"\"".to_owned() } else { shown(text) }
 }
 
 /// Says which VMs use a base, but for those made under its other names, by the metadata as they are when it is first asked.

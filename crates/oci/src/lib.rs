@@ -49,5 +49,5 @@ pub use progress::{Phase, Progress, Report};
 pub use pull::{Policy, PullError, PullOptions};
 pub use record::Record;
 pub use registry::{CredentialError, Mirror, RegistrySettings, SettingsError, TokenError};
-pub use source::{Input, Kind, Pick, Source, SourceError, classify};
+pub use source::{Input, Kind, Pick, Source, SourceError, classify, shown};
 pub use store::{Image, ImageStore, OpenError};

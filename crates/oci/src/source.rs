@@ -64,12 +64,15 @@ pub enum Kind {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
+    /// Nothing was given.
+    #[error("the image's name is empty")]
+    Empty,
     /// It is neither a name nor one of the known prefixes.
     #[error(
         "{text:?} is not an image name ({rule}); want name[:tag][@digest], oci:DIR[:tag] or docker-archive:FILE"
     )]
     Name {
-        /// What was given, cut to 300 characters.
+        /// What was given, cut by [`shown`].
         text: String,
         /// The rule that it breaks.
         rule: ParseError,
@@ -83,7 +86,7 @@ pub enum SourceError {
     /// Another digest than sha256.
     #[error("image {text:?} cannot be checked")]
     Digest {
-        /// What was given, cut to 300 characters.
+        /// What was given, cut by [`shown`].
         text: String,
         /// What is wrong with the digest.
         source: DigestError,
@@ -93,7 +96,7 @@ pub enum SourceError {
         "{tag:?} is not a tag: letters, digits, '_', '.', '-', '/' and ':', at most 255 of them"
     )]
     Tag {
-        /// The tag, cut to 300 characters.
+        /// The tag, cut by [`shown`].
         tag: String,
     },
 }
@@ -131,6 +134,9 @@ impl Source {
     }
 
     fn parsed(text: &str, is_there: impl Fn(&str) -> bool) -> Result<Self, SourceError> {
+        if text.is_empty() {
+            return Err(SourceError::Empty);
+        }
         if let Some(rest) = text.strip_prefix(OCI) {
             let (path, pick) = split_layout(rest, is_there)?;
             let dir = PathBuf::from(path);
@@ -231,10 +237,18 @@ fn clean(path: &Path) -> PathBuf {
     path.components().filter(|part| !matches!(part, std::path::Component::CurDir)).collect()
 }
 
-fn shown(text: &str) -> String {
-    text.chars().take(300).collect()
+/// What of a text that somebody gave is shown to them again: all of an honest name; one of more than 160 characters is cut to
+/// 60.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    match text.char_indices().nth(MOST_SHOWN) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(60).chain(['…']).collect(),
+    }
 }
 
+/// Longest text that is shown whole: a usual name with a digest. Unit: characters.
+const MOST_SHOWN: usize = 160;
 const OCI: &str = "oci:";
 const DOCKER_ARCHIVE: &str = "docker-archive:";
 
@@ -310,7 +324,9 @@ mod tests {
     fn what_is_no_name_is_refused_with_the_rule() {
         let refused = |text: &str| Source::parse(text).expect_err("is refused").to_string();
 
-        assert!(refused("").contains("at least one component"));
+        assert_eq!(refused(""), "the image's name is empty");
+        assert!(refused(&"A".repeat(161)).contains(&format!("{:?}", "A".repeat(60) + "…")));
+        assert!(refused(&"A".repeat(160)).contains(&"A".repeat(160)));
         assert!(refused("Ubuntu:latest").contains("is not an image name"));
         assert!(refused("../x").contains("is not an image name"));
         assert!(refused("oci:").contains("wants a path"));

@@ -84,7 +84,7 @@ pub(super) fn create(
         return Err(Failure::new("the kvm engine does not exist yet")
             .hint("use --engine auto or --engine qemu; qemu uses KVM where that works"));
     }
-    let cannot = format!("cannot create a VM from {image}");
+    let cannot = format!("cannot create a VM from {}", images::quoted(image));
     let creation = store.begin_create(name.as_ref()).context(&cannot)?;
     let Ready { base, reference, config: image_config, .. } =
         &images::ready(ui, store, image, pull, &registries).context(&cannot)?;
@@ -95,7 +95,12 @@ pub(super) fn create(
         ));
     }
     let size = u64::from(disk_size.get());
-    overlay::create(&creation.overlay_path(), size, &store.paths().disks()).context(&cannot)?;
+    overlay::create(&creation.overlay_path(), size, &store.paths().disks())
+        .map_err(|error| {
+            let hint = images::of_machine(&error);
+            Failure::from(error).hint_if(hint)
+        })
+        .context(&cannot)?;
     let metadata = creation.commit(NewVm {
         name,
         image: image.to_owned(),

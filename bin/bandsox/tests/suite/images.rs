@@ -278,3 +278,21 @@ fn an_archive_without_names_says_so_when_it_is_asked_for_one() {
     let (code, _, said) = images.run(&["image", "import", "--insecure-registry", "h", "x", "y"]);
     assert_eq!(code, Some(2), "{said}");
 }
+
+#[test]
+fn an_empty_name_is_called_so_and_a_very_long_one_is_not_repeated() {
+    let images = Images::new();
+    let long = "A".repeat(400);
+
+    for command in [&["image", "pull"][..], &["create"], &["image", "rm"], &["image", "inspect"]] {
+        let said = images.refused(&[command, &[""]].concat());
+        assert!(said.contains("the image's name is empty"), "{said}");
+        let said = images.refused(&[command, &[&long]].concat());
+        assert!(said.contains(&format!("{}…", &long[..60])), "{said}");
+        assert!(!said.contains(&long[..61]), "{said}");
+    }
+    let said = images.refused(&["image", "import", "x", ""]);
+    assert!(said.contains(r#"cannot import x as "": the image's name is empty"#), "{said}");
+    let (code, _, said) = images.run(&["image", "pull", "--insecure-registry", "http://x", "y"]);
+    assert!(code == Some(2) && said.contains("without http://"), "{said}");
+}

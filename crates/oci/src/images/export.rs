@@ -9,13 +9,14 @@ use serde_json::json;
 
 use super::draft::Draft;
 use super::list::ResolveError;
-use crate::atomic::TEMP_PREFIX;
+use crate::atomic::{TEMP_PREFIX, temp_in};
 use crate::digest::{Digest, Hasher};
 use crate::local::layout::is_layout;
 use crate::lock::LockError;
 use crate::manifest::{self, Document, MAX_DOCUMENT_BYTES, Manifest, OCI_MANIFEST};
 use crate::name::registry_name;
 use crate::record::Record;
+use crate::source::shown;
 use crate::store::ImageStore;
 
 /// Where an image is written.
@@ -55,7 +56,7 @@ pub enum ExportError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// It was made of a disk, a directory or a plain tar.
-    #[error("image {reference} has no layers to export: it was not made from an OCI image")]
+    #[error("image {} has no layers to export: it was not made from an OCI image", shown(reference))]
     NoLayers {
         /// Its name.
         reference: String,
@@ -81,7 +82,7 @@ pub enum ExportError {
         path: PathBuf,
     },
     /// The destination cannot be written.
-    #[error("could not write image {reference}")]
+    #[error("could not write image {}", shown(reference))]
     Write {
         /// Its name.
         reference: String,
@@ -104,8 +105,8 @@ impl Sink for Dir<'_> {
         let path = self.0.join(name);
         let parent = path.parent().unwrap_or(self.0);
         fs::create_dir_all(parent)?;
-        let mut file = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(parent)?;
-        io::copy(content, &mut file)?;
+        let mut file = temp_in(parent)?;
+        io::copy(content, file.as_file_mut())?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         file.as_file().set_permissions(mode)?;
         file.as_file().sync_all()?;

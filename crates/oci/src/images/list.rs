@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::allocated;
 use crate::config::Described;
 use crate::record::Record;
-use crate::source::{Source, SourceError};
+use crate::source::{Source, SourceError, shown};
 use crate::store::ImageStore;
 
 /// One line of a list.
@@ -60,13 +60,13 @@ pub enum ResolveError {
     #[error(transparent)]
     Name(#[from] SourceError),
     /// No image has that name or digest.
-    #[error("there is no image {name:?} here")]
+    #[error("there is no image {:?} here", shown(name))]
     NotFound {
         /// What was asked for.
         name: String,
     },
     /// A digest, or the beginning of one, of several.
-    #[error("{name:?} stands for several images: {}", .candidates.join(", "))]
+    #[error("{:?} stands for several images: {}", shown(name), .candidates.join(", "))]
     Ambiguous {
         /// What was asked for.
         name: String,

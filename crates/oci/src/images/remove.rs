@@ -12,6 +12,7 @@ use crate::atomic;
 use crate::digest::Digest;
 use crate::lock::{self, LockError};
 use crate::record::Record;
+use crate::source::shown;
 use crate::store::ImageStore;
 
 /// What was taken away.
@@ -36,7 +37,7 @@ pub enum RemoveError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// VMs were made from it.
-    #[error("image {reference} is in use by {}", .vms.join(", "))]
+    #[error("image {} is in use by {}", shown(reference), listed(vms))]
     InUse {
         /// Its name.
         reference: String,
@@ -44,13 +45,22 @@ pub enum RemoveError {
         vms: Vec<String>,
     },
     /// A file cannot be deleted, or the records not be read.
-    #[error("could not remove image {reference}")]
+    #[error("could not remove image {}", shown(reference))]
     Files {
         /// Its name.
         reference: String,
         /// What the operating system said.
         source: io::Error,
     },
+}
+
+/// The first few of many.
+fn listed(vms: &[String]) -> String {
+    let first = vms.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match vms.len().saturating_sub(10) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
 }
 
 impl ImageStore {

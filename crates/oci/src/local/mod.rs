@@ -8,14 +8,14 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::manifest::{Document, IndexEntry, Manifest, ManifestError};
-use crate::source::Pick;
+use crate::source::{Pick, shown};
 
 /// Why a layout or an archive cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocalError {
     /// A file cannot be read or written.
-    #[error("could not read or write {path}")]
+    #[error("could not read or write {}", shown(&path.to_string_lossy()))]
     File {
         /// Which file.
         path: PathBuf,
@@ -23,7 +23,7 @@ pub enum LocalError {
         source: io::Error,
     },
     /// The directory is something else.
-    #[error("{path} is not an OCI layout: it has no oci-layout and index.json")]
+    #[error("{} is not an OCI layout: it has no oci-layout and index.json", shown(&path.to_string_lossy()))]
     NotALayout {
         /// The directory.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub enum LocalError {
         name: String,
     },
     /// No image has the wanted name.
-    #[error("there is no image {wanted:?}; {}", named(available))]
+    #[error("there is no image {:?}; {}", shown(wanted), named(available))]
     NoSuchName {
         /// What was asked for.
         wanted: String,

@@ -21,7 +21,7 @@ use crate::platform::Platform;
 use crate::progress::{Phase, Progress, Report};
 use crate::record::Record;
 use crate::registry::RegistrySettings;
-use crate::source::Source;
+use crate::source::{Source, shown};
 use crate::store::{Image, ImageStore};
 
 /// When to ask where an image comes from.
@@ -69,13 +69,13 @@ impl Default for PullOptions {
 #[non_exhaustive]
 pub enum PullError {
     /// [`Policy::Never`], and it is not there.
-    #[error("image {reference} is not here, and is not to be pulled")]
+    #[error("image {} is not here, and is not to be pulled", shown(reference))]
     NotHere {
         /// Its canonical name.
         reference: String,
     },
     /// The name is here for another machine, and nobody is to be asked for the one that is wanted.
-    #[error("image {reference} is here for {here}, not for {wanted}")]
+    #[error("image {} is here for {here}, not for {wanted}", shown(reference))]
     OtherPlatform {
         /// Its canonical name.
         reference: String,
@@ -96,7 +96,7 @@ pub enum PullError {
         source: Box<FetchError>,
     },
     /// The manifest is not one that we can use.
-    #[error("image {reference} cannot be used")]
+    #[error("image {} cannot be used", shown(reference))]
     Manifest {
         /// Its canonical name.
         reference: String,
@@ -104,7 +104,7 @@ pub enum PullError {
         source: Box<ManifestError>,
     },
     /// Nor is the config.
-    #[error("image {reference} cannot be used")]
+    #[error("image {} cannot be used", shown(reference))]
     Config {
         /// Its canonical name.
         reference: String,
@@ -112,7 +112,7 @@ pub enum PullError {
         source: Box<ConfigError>,
     },
     /// The layout or the archive cannot be used.
-    #[error("image {reference} cannot be used")]
+    #[error("image {} cannot be used", shown(reference))]
     Local {
         /// Its canonical name.
         reference: String,
@@ -120,7 +120,7 @@ pub enum PullError {
         source: Box<LocalError>,
     },
     /// The layers do not make a base image.
-    #[error("could not build a base of image {reference}")]
+    #[error("could not build a base of image {}", shown(reference))]
     Build {
         /// Its canonical name.
         reference: String,
@@ -128,7 +128,7 @@ pub enum PullError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// The store cannot be written.
-    #[error("could not store image {reference}")]
+    #[error("could not store image {}", shown(reference))]
     Store {
         /// Its canonical name.
         reference: String,

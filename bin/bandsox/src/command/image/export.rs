@@ -1,5 +1,6 @@
 //! `bandsox image export`
 
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use bandsox_oci::{Destination, ExportError, Output, Pick, Source};
@@ -30,6 +31,12 @@ pub(crate) struct ExportArgs {
 
 pub(super) fn run(ui: &Ui, store: &Store, args: &ExportArgs) -> Result<(), Failure> {
     let ExportArgs { image, to } = args;
+    let cannot = || format!("cannot export image {}", images::quoted(image));
+    if is_stdout(to) && io::stdout().is_terminal() {
+        return Err(Failure::new("an archive is nothing for a terminal")
+            .hint("send it to a file or a program: … docker-archive:- | docker load")
+            .context(cannot()));
+    }
     images::open(store)?
         .export(image, &std::env::current_dir()?, to)
         .map_err(|error| {
@@ -37,9 +44,14 @@ pub(super) fn run(ui: &Ui, store: &Store, args: &ExportArgs) -> Result<(), Failu
             let hint = unknown.then(|| "`bandsox image ls` shows all images".to_owned());
             Failure::from(error).hint_if(hint)
         })
-        .context(format!("cannot export image {image}"))?;
-    ui.message(format!("Exported image {image}"));
+        .context(cannot())?;
+    ui.message(format!("Exported image {}", images::quoted(image)));
     Ok(())
+}
+
+fn is_stdout(to: &Destination) -> bool {
+    use Destination::{DockerArchive, OciArchive};
+    matches!(to, OciArchive(Output::Stdout) | DockerArchive(Output::Stdout))
 }
 
 /// Reads where to write.

@@ -38,7 +38,11 @@ pub(super) fn run(ui: &Ui, store: &Store, args: &ImportArgs) -> Result<(), Failu
     let watch = images::Watch::begin(ui, name);
     let imported = images::open(store)?
         .import(path, name, &options, &Layers::default(), &|step| watch.see(&step))
-        .context(format!("cannot import {} as {name}", path.display()))?;
+        .map_err(|error| {
+            let hint = images::of_machine(&error);
+            Failure::from(error).hint_if(hint)
+        })
+        .context(format!("cannot import {} as {}", path.display(), images::quoted(name)))?;
     watch.end(&imported);
     if ui.is_json() {
         return ui.json(&imported.record);

@@ -35,8 +35,15 @@ pub(super) fn run(ui: &Ui, store: &Store, args: &PruneArgs) -> Result<(), Failur
     for image in &removed {
         ui.message(format!("Removed image {}", image.reference));
     }
-    let count = pruned.items.len();
-    ui.message(format!("Removed {count} files of no image; {} freed", human_bytes(freed)));
+    let files = match pruned.items.len() {
+        0 if removed.is_empty() => {
+            ui.message("There is nothing that no image and no VM needs");
+            return Ok(());
+        }
+        1 => "1 file".to_owned(),
+        count => format!("{count} files"),
+    };
+    ui.message(format!("Removed {files} of no image; {} freed", human_bytes(freed)));
     Ok(())
 }
 

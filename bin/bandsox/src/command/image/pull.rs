@@ -33,7 +33,7 @@ pub(super) fn run(ui: &Ui, store: &Store, args: &PullImageArgs) -> Result<(), Fa
     let here = images::open(store)?;
     let pull = |image: &str| {
         let pulled = images::pull(ui, (store, &here), image, Policy::Always, &args.pull);
-        Ok(pulled.context(format!("cannot pull {image}"))?.record)
+        Ok(pulled.context(format!("cannot pull {}", images::quoted(image)))?.record)
     };
     storage::each_shown(ui, &args.images, pull, |record| {
         let digest = record.manifest_digest.as_ref().map(ToString::to_string);

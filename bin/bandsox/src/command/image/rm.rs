@@ -27,12 +27,13 @@ pub(super) fn run(ui: &Ui, store: &Store, args: &RmImageArgs) -> Result<(), Fail
     let remove = |image: &str| {
         images
             .remove(image, &cwd, &images::users(store))
-            .context(format!("cannot remove image {image}"))
+            .context(format!("cannot remove image {}", images::quoted(image)))
             .hint("`bandsox image ls` shows all images, `bandsox rm` removes VMs")
     };
     storage::each_shown(ui, &args.images, remove, |removed| {
         let freed = human_bytes(removed.bytes);
-        ui.message(format!("Removed image {} ({freed} freed)", removed.reference));
+        let what = if removed.base_removed { "" } else { "; its base has other names and stays" };
+        ui.message(format!("Removed image {} ({freed} freed){what}", removed.reference));
         Ok(())
     })
 }
