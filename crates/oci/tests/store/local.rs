@@ -144,7 +144,10 @@ fn an_archive_that_is_cut_off_or_something_else_leaves_nothing() {
     let images = dir.path().join("images");
     let bytes = fs::read(&archive).expect("reads");
 
-    for content in [&bytes[..50_000], b"not a tar", b""] {
+    run("gzip", &["-k", text(&archive)]);
+    let compressed = fs::read(archive.with_extension("tar.gz")).expect("reads");
+
+    for content in [&bytes[..50_000], &compressed[..50_000], b"not a tar", b""] {
         fs::write(&archive, content).expect("writes");
         let name = format!("docker-archive:{}", text(&archive));
         let error = chain(&pull(&images, &name, Policy::Missing).expect_err("is refused"));
