@@ -17,7 +17,7 @@ use bandsox_store::{Metadata, Store};
 
 use crate::failure::{Explain as _, Failure};
 use crate::output::Ui;
-pub(crate) use hints::of_machine;
+pub(crate) use hints::advised;
 pub(crate) use watch::Watch;
 
 /// For which machine an image is.
@@ -102,10 +102,7 @@ pub(crate) fn ready(
     if classify(image, |path| path.symlink_metadata().is_ok()) == Kind::Path {
         let path = std::path::absolute(Path::new(image))?;
         let base = base::prepare(&path, &store.paths().images(), &Limits::default())
-            .map_err(|error| {
-                let hint = of_machine(&error);
-                Failure::from(error).hint_if(hint)
-            })
+            .map_err(advised)
             .hint("IMAGE is a name such as ubuntu:24.04, or a path to an .ext4 file, a .tar archive or a directory")?;
         let config = ImageConfig::default();
         return Ok(Ready { base, reference: None, config, _kept: kept });
@@ -155,7 +152,11 @@ pub(crate) fn options(store: &Store, args: &PullArgs) -> Result<PullOptions, Fai
     for host in &args.insecure_registry {
         registries.allow_insecure(host);
     }
-    Ok(PullOptions { platform: args.machine.platform.clone(), registries, ..PullOptions::default() })
+    Ok(PullOptions {
+        platform: args.machine.platform.clone(),
+        registries,
+        ..PullOptions::default()
+    })
 }
 
 /// How a message names what the user gave: as they wrote it, if that can be seen.

@@ -57,7 +57,9 @@ pub enum ConfigError {
         layers: usize,
     },
     /// More than a VM can be given.
-    #[error("the image's environment, command and the like take {bytes} bytes; a VM can be given {most}")]
+    #[error(
+        "the image's environment, command and the like take {bytes} bytes; a VM can be given {most}"
+    )]
     TooLarge {
         /// How much there is, as JSON.
         bytes: usize,

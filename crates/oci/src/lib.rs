@@ -27,9 +27,9 @@ mod registry;
 mod source;
 mod store;
 
+pub use bandsox_spec::{Ignored, ImageConfig};
 pub use blobs::{FetchError, Patience};
 pub use builder::{BaseBuilder, Layer, LayerMissing};
-pub use bandsox_spec::{Ignored, ImageConfig};
 pub use config::{ConfigError, Described};
 pub use digest::{Digest, DigestError};
 pub use images::{

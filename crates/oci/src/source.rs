@@ -201,10 +201,7 @@ impl Pick {
 }
 
 /// `DIR`, `DIR:TAG` or `DIR@sha256:…`; a tag may have colons, too.
-fn split_layout(
-    rest: &str,
-    is_there: impl Fn(&str) -> bool,
-) -> Result<(&str, Pick), SourceError> {
+fn split_layout(rest: &str, is_there: impl Fn(&str) -> bool) -> Result<(&str, Pick), SourceError> {
     if let Some((dir, digest)) = rest.rsplit_once('@')
         && digest.starts_with("sha256:")
     {

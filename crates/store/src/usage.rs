@@ -74,9 +74,8 @@ impl BasesInUse {
     #[must_use]
     pub fn users_but_of(&self, path: &Path, others: &[&str]) -> Vec<VmId> {
         // Bases are named by their digests, wherever the storage directory has moved since.
-        let names = |user: &&BaseUser| {
-            user.paths.iter().any(|named| named.file_name() == path.file_name())
-        };
+        let names =
+            |user: &&BaseUser| user.paths.iter().any(|named| named.file_name() == path.file_name());
         let elsewhere = |user: &BaseUser| {
             user.image_reference.as_deref().is_some_and(|reference| others.contains(&reference))
         };

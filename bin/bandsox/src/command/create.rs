@@ -85,7 +85,7 @@ pub(super) fn create(
             .hint("use --engine auto or --engine qemu; qemu uses KVM where that works"));
     }
     let cannot = format!("cannot create a VM from {}", images::quoted(image));
-    let creation = store.begin_create(name.as_ref()).context(&cannot)?;
+    let creation = store.begin_create(name.as_ref()).map_err(images::advised).context(&cannot)?;
     let Ready { base, reference, config: image_config, .. } =
         &images::ready(ui, store, image, pull, &registries).context(&cannot)?;
     fits(image_config)?;
@@ -96,10 +96,7 @@ pub(super) fn create(
     }
     let size = u64::from(disk_size.get());
     overlay::create(&creation.overlay_path(), size, &store.paths().disks())
-        .map_err(|error| {
-            let hint = images::of_machine(&error);
-            Failure::from(error).hint_if(hint)
-        })
+        .map_err(images::advised)
         .context(&cannot)?;
     let metadata = creation.commit(NewVm {
         name,

@@ -64,7 +64,8 @@ pub(crate) fn run(ui: &Ui, store: &Store, args: RunArgs) -> Result<ExitCode, Fai
     let id = create::create(ui, store, &image, config, |of_image| {
         words = of_image.command(entrypoint.as_deref(), &command);
         if words.is_empty() {
-            let failure = Failure::new(format!("{} says nothing of what to run", images::quoted(&image)));
+            let failure =
+                Failure::new(format!("{} says nothing of what to run", images::quoted(&image)));
             return Err(failure.hint(format!("give a command: bandsox run {image} -- CMD")));
         }
         Ok(())

@@ -5,24 +5,26 @@ use std::io;
 
 use bandsox_oci::{FetchError, PullError, SourceError, shown};
 
+use crate::failure::Failure;
+
 /// Advice about a text that names no image.
 pub(super) fn of_name(text: &str, error: &SourceError) -> Option<String> {
     match error {
         SourceError::Empty => Some("give a name such as ubuntu:24.04".to_owned()),
-        SourceError::Name { .. } if text.contains("://") => {
-            Some("write a name such as ubuntu:24.04 or ghcr.io/owner/name, and no address".to_owned())
-        }
-        SourceError::Name { .. } => {
-            Some(format!("if {} is to be a file or directory: it is not there", shown(text)))
-        }
+        SourceError::Name { .. } if text.contains("://") => Some(
+            "write a name such as ubuntu:24.04 or ghcr.io/owner/name, and no address".to_owned(),
+        ),
+        SourceError::Name { .. } => Some(not_there(&shown(text))),
         _ => None,
     }
 }
 
 /// Advice about an image that could not be pulled.
 pub(super) fn of_pull(text: &str, error: &PullError) -> Option<String> {
+    let is_file = FILES.iter().any(|ending| text.ends_with(ending)) && !text.contains(':');
     let text = shown(text);
     match error {
+        PullError::NotHere { .. } | PullError::Fetch { .. } if is_file => Some(not_there(&text)),
         PullError::NotHere { .. } => Some(format!("`bandsox image pull {text}` brings it")),
         PullError::OtherPlatform { wanted, .. } => {
             Some(format!("`bandsox image pull {text}` brings the one for {wanted} in its place"))
@@ -31,8 +33,15 @@ pub(super) fn of_pull(text: &str, error: &PullError) -> Option<String> {
     }
 }
 
+/// A failure with advice about what the operating system or the network refused, if that is why.
+pub(crate) fn advised(error: impl Into<Failure>) -> Failure {
+    let failure = error.into();
+    let hint = failure.cause().and_then(of_machine);
+    failure.hint_if(hint)
+}
+
 /// Advice about what the operating system or the network refused, wherever it is in the chain.
-pub(crate) fn of_machine(error: &(dyn Error + 'static)) -> Option<String> {
+fn of_machine(error: &(dyn Error + 'static)) -> Option<String> {
     let mut url = None;
     let mut next = Some(error);
     while let Some(error) = next {
@@ -62,6 +71,10 @@ fn fetch_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a FetchError> {
     boxed.or_else(|| error.downcast_ref())
 }
 
+fn not_there(text: &str) -> String {
+    format!("if {text} is to be a file or directory: it is not there")
+}
+
 fn refused(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
     let host = rest.split('/').next().unwrap_or_default();
@@ -73,6 +86,8 @@ fn refused(url: &str) -> String {
     format!("is a registry running at {host}?{plain}")
 }
 
+/// How the names of root file systems end.
+const FILES: [&str; 7] = [".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.zst", ".ext4", ".erofs"];
 const FULL: &str = "the disk is full: `bandsox df` shows what takes how much, and `bandsox image prune --all` frees what no VM uses";
 const UNKNOWN_HOST: &str = "is the registry's name right, and does this machine reach the network? without it: `bandsox image import`, or a mirror";
 
@@ -110,14 +125,17 @@ mod tests {
 
         assert_eq!(hint, format!("is a registry running at localhost:{port}?"));
         let of_another = super::refused("https://registry.lan:5000/v2/");
-        assert!(of_another.ends_with("wants --insecure-registry registry.lan:5000"), "{of_another}");
+        assert!(
+            of_another.ends_with("wants --insecure-registry registry.lan:5000"),
+            "{of_another}"
+        );
     }
 
     #[test]
     fn mirrors_and_registry_both_say_why_they_failed() {
         let (port, error) = refused(true);
 
-        let chain = crate::failure::Failure::from(error).chain().join(": ");
+        let chain = Failure::from(error).chain().join(": ");
 
         let urls = [format!("http://127.0.0.1:{port}/"), format!("http://localhost:{port}/")];
         assert!(urls.iter().all(|url| chain.contains(url)), "{chain}");
@@ -140,6 +158,13 @@ mod tests {
 
         assert!(hint("docker://ubuntu").is_some_and(|hint| hint.contains("and no address")));
         assert!(hint("ROOT.tar").is_some_and(|hint| hint.contains("it is not there")));
+        let not_here = PullError::NotHere { reference: "x".to_owned() };
+        let hint_of_file = of_pull("root.tar", &not_here).expect("has advice");
+        assert_eq!(hint_of_file, not_there("root.tar"));
+        assert_eq!(
+            of_pull("root", &not_here).as_deref(),
+            Some("`bandsox image pull root` brings it")
+        );
         assert!(hint("").is_some_and(|hint| hint.contains("ubuntu:24.04")));
     }
 }

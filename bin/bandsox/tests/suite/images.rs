@@ -93,10 +93,7 @@ fn a_name_stays_as_long_as_a_vm_was_made_under_it_though_the_base_has_others() {
     assert!(refused.contains(&format!("in use by VM web ({id})")), "{refused}");
     assert_eq!([vms(0), vms(1)], [json!([id]), json!([])]);
     assert_eq!(images.json(&["image", "inspect", "second:1"])["used_by"], json!([]));
-    assert_eq!(
-        images.json(&["inspect", "web"])["image_reference"],
-        "docker.io/library/first:1"
-    );
+    assert_eq!(images.json(&["inspect", "web"])["image_reference"], "docker.io/library/first:1");
     images.ok(&["image", "rm", "second:1"]);
 
     // Metadata of before say no name: then it may be any.
@@ -295,4 +292,25 @@ fn an_empty_name_is_called_so_and_a_very_long_one_is_not_repeated() {
     assert!(said.contains(r#"cannot import x as "": the image's name is empty"#), "{said}");
     let (code, _, said) = images.run(&["image", "pull", "--insecure-registry", "http://x", "y"]);
     assert!(code == Some(2) && said.contains("without http://"), "{said}");
+}
+
+#[test]
+fn what_takes_room_is_called_as_its_user_calls_it() {
+    let images = Images::new();
+    images.layout("layout", "t", "amd64", &json!({}));
+    for name in ["a:1", "b:1"] {
+        images.ok(&["image", "import", "layout", name]);
+    }
+    let base = images.json(&["image", "ls"])[0]["base"].as_str().expect("text").to_owned();
+
+    let shown = images.ok(&["df", "-v"]);
+    let names = "docker.io/library/a:1, docker.io/library/b:1";
+    assert!(shown.contains(&format!("{names} ({}) ", &base[..12])), "{shown}");
+
+    let (_, _, said) = images.run(&["image", "rm", "a:1"]);
+    assert!(said.contains("its base has other names and stays"), "{said}");
+    images.ok(&["create", "b:1"]);
+    let said = images.refused(&["image", "rm", "b:1"]);
+    assert!(said.contains("hint: `bandsox rm VM` removes a VM"), "{said}");
+    assert!(!images.ok(&["image", "prune"]).contains("0 files"));
 }

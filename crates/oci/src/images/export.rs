@@ -56,7 +56,10 @@ pub enum ExportError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// It was made of a disk, a directory or a plain tar.
-    #[error("image {} has no layers to export: it was not made from an OCI image", shown(reference))]
+    #[error(
+        "image {} has no layers to export: it was not made from an OCI image",
+        shown(reference)
+    )]
     NoLayers {
         /// Its name.
         reference: String,

@@ -127,7 +127,10 @@ impl ImageStore {
         for (name, path) in names(self.dir())? {
             if is_temporary(&name) {
                 pruned.take(PrunedKind::Temporary, path)?;
-            } else if is_base(&name) && !bases.contains(name.as_str()) && in_use(&path, &[]).is_empty() {
+            } else if is_base(&name)
+                && !bases.contains(name.as_str())
+                && in_use(&path, &[]).is_empty()
+            {
                 pruned.take(PrunedKind::Base, path)?;
             }
         }

@@ -35,7 +35,10 @@ fn a_layout_of_several_images_wants_one_to_be_named() {
     let error =
         |name: String| chain(&pull(&images, &name, Policy::Missing).expect_err("is refused"));
 
-    assert!(error(format!("oci:{}", text(&path))).contains("several images, and none was named; there is: a, b"));
+    assert!(
+        error(format!("oci:{}", text(&path)))
+            .contains("several images, and none was named; there is: a, b")
+    );
     assert!(error(format!("oci:{}:c", text(&path))).contains("no image \"c\"; there is: a, b"));
     assert!(error(format!("oci:{}", text(dir.path()))).contains("is not an OCI layout"));
 }

@@ -56,7 +56,8 @@ fn a_vm_counts_for_the_name_that_it_was_made_under_and_for_each_if_that_is_not_k
     let base = scene.store.paths().images().join("aa.erofs");
     let vm = |reference: Option<&str>| {
         let image_reference = reference.map(str::to_owned);
-        let vm = bandsox_store::NewVm { rootfs_path: base.clone(), image_reference, ..new_vm(None) };
+        let vm =
+            bandsox_store::NewVm { rootfs_path: base.clone(), image_reference, ..new_vm(None) };
         scene.store.create(vm).expect("created").id().clone()
     };
     let (first, gone, unknown) = (vm(Some("a:1")), vm(Some("old:1")), vm(None));

@@ -12,7 +12,8 @@ use crate::output::Ui;
 
 /// Write an image out for other programs
 ///
-/// The same image gives the same bytes.
+/// The same image gives the same bytes. What was imported from a disk, a directory or a tar of a root
+/// file system has no layers and cannot be exported. A FILE appears when it is whole.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -24,7 +24,7 @@ pub(crate) struct ImportArgs {
     #[arg(value_name = "PATH")]
     path: PathBuf,
 
-    /// Name that it gets
+    /// Name that it gets, as in a registry: NAME[:TAG]
     #[arg(value_name = "NAME")]
     name: String,
 
@@ -38,10 +38,7 @@ pub(super) fn run(ui: &Ui, store: &Store, args: &ImportArgs) -> Result<(), Failu
     let watch = images::Watch::begin(ui, name);
     let imported = images::open(store)?
         .import(path, name, &options, &Layers::default(), &|step| watch.see(&step))
-        .map_err(|error| {
-            let hint = images::of_machine(&error);
-            Failure::from(error).hint_if(hint)
-        })
+        .map_err(images::advised)
         .context(format!("cannot import {} as {}", path.display(), images::quoted(name)))?;
     watch.end(&imported);
     if ui.is_json() {

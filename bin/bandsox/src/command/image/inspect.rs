@@ -8,6 +8,9 @@ use crate::images;
 use crate::output::Ui;
 
 /// Show everything about an image, as JSON
+///
+/// `config` is what its VMs are given, `ignored` what no VM can be given, `used_by` the VMs that were
+/// made from it.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:

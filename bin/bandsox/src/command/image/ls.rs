@@ -10,6 +10,9 @@ use crate::images;
 use crate::output::{self, Ui, ago, human_bytes, printable};
 
 /// List the images that are here
+///
+/// SIZE is what its registry has, compressed; ON DISK what VMs are made from, once for all of them;
+/// VMS how many were made under this name. `bandsox df` has the sums.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:

@@ -37,7 +37,7 @@ pub(super) fn run(ui: &Ui, store: &Store, args: &PruneArgs) -> Result<(), Failur
     }
     let files = match pruned.items.len() {
         0 if removed.is_empty() => {
-            ui.message("There is nothing that no image and no VM needs");
+            ui.message("Nothing to remove.");
             return Ok(());
         }
         1 => "1 file".to_owned(),

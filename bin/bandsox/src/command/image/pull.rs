@@ -21,7 +21,7 @@ Examples:
   bandsox image pull oci:./layout:latest
   docker save web | bandsox image pull docker-archive:-")]
 pub(crate) struct PullImageArgs {
-    /// Images to pull
+    /// Images to pull, named as `bandsox image --help` says
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 
