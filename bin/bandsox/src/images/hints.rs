@@ -9,13 +9,15 @@ use crate::failure::Failure;
 
 /// Advice about a text that names no image.
 pub(super) fn of_name(text: &str, error: &SourceError) -> Option<String> {
-    match error {
-        SourceError::Empty => Some("give a name such as ubuntu:24.04".to_owned()),
-        SourceError::Name { .. } if text.contains("://") => Some(
-            "write a name such as ubuntu:24.04 or ghcr.io/owner/name, and no address".to_owned(),
-        ),
-        SourceError::Name { .. } => Some(not_there(&shown(text))),
-        _ => None,
+    if matches!(error, SourceError::Empty) {
+        Some("give a name such as ubuntu:24.04".to_owned())
+    } else if !matches!(error, SourceError::Name { .. }) {
+        None
+    } else if text.contains("://") {
+        let names = "a name such as ubuntu:24.04 or ghcr.io/owner/name";
+        Some(format!("write {names}, and no address"))
+    } else {
+        Some(not_there(&shown(text)))
     }
 }
 
@@ -23,13 +25,14 @@ pub(super) fn of_name(text: &str, error: &SourceError) -> Option<String> {
 pub(super) fn of_pull(text: &str, error: &PullError) -> Option<String> {
     let is_file = FILES.iter().any(|ending| text.ends_with(ending)) && !text.contains(':');
     let text = shown(text);
-    match error {
-        PullError::NotHere { .. } | PullError::Fetch { .. } if is_file => Some(not_there(&text)),
-        PullError::NotHere { .. } => Some(format!("`bandsox image pull {text}` brings it")),
-        PullError::OtherPlatform { wanted, .. } => {
-            Some(format!("`bandsox image pull {text}` brings the one for {wanted} in its place"))
-        }
-        _ => of_machine(error),
+    if is_file && matches!(error, PullError::NotHere { .. } | PullError::Fetch { .. }) {
+        Some(not_there(&text))
+    } else if matches!(error, PullError::NotHere { .. }) {
+        Some(format!("`bandsox image pull {text}` brings it"))
+    } else if let PullError::OtherPlatform { wanted, .. } = error {
+        Some(format!("`bandsox image pull {text}` brings the one for {wanted} in its place"))
+    } else {
+        of_machine(error)
     }
 }
 
@@ -49,12 +52,11 @@ fn of_machine(error: &(dyn Error + 'static)) -> Option<String> {
             url = Some(asked.as_str());
         }
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    return Some(FULL.to_owned());
-                }
-                io::ErrorKind::ConnectionRefused => return url.map(refused),
-                _ => {}
+            let kind = error.kind();
+            if [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&kind) {
+                return Some(FULL.to_owned());
+            } else if kind == io::ErrorKind::ConnectionRefused {
+                return url.map(refused);
             }
         }
         if error.to_string().starts_with("dns error") {

@@ -257,7 +257,7 @@ fn hints_are_the_owners_alone_and_go_with_their_images() {
     fs::remove_file(base.as_str().expect("text")).expect("removed");
     let pruned = images.json(&["image", "prune"]);
     assert_eq!(pruned["items"].as_array().map(Vec::len), Some(2), "{pruned}");
-    assert_eq!(hints(), [PathBuf::new(); 0]);
+    assert!(hints().is_empty(), "{:?}", hints());
 }
 
 #[test]

@@ -67,13 +67,17 @@ fn destination(text: &str) -> Result<Destination, String> {
         path => Output::File(PathBuf::from(path)),
     };
     match kind {
-        "oci" => match Source::of_host(text, Path::new("")).map_err(|error| error.to_string())? {
-            Source::Layout { dir, pick: Pick::Only } => Ok(Destination::Layout { dir, tag: None }),
-            Source::Layout { dir, pick: Pick::Name(tag) } => {
+        "oci" => {
+            let source = Source::of_host(text, Path::new("")).map_err(|error| error.to_string())?;
+            let Source::Layout { dir, pick } = source else { return Err(wants.to_owned()) };
+            if pick == Pick::Only {
+                Ok(Destination::Layout { dir, tag: None })
+            } else if let Pick::Name(tag) = pick {
                 Ok(Destination::Layout { dir, tag: Some(tag) })
+            } else {
+                Err(format!("a digest is no name; {wants}"))
             }
-            _ => Err(wants.to_owned()),
-        },
+        }
         "oci-archive" => Ok(Destination::OciArchive(output())),
         "docker-archive" => Ok(Destination::DockerArchive(output())),
         _ => Err(wants.to_owned()),

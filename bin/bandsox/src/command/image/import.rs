@@ -24,7 +24,7 @@ pub(crate) struct ImportArgs {
     #[arg(value_name = "PATH")]
     path: PathBuf,
 
-    /// Name that it gets, as in a registry: NAME[:TAG]
+    /// Name that it gets, as one in a registry, with or without a tag
     #[arg(value_name = "NAME")]
     name: String,
 

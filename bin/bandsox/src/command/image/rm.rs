@@ -28,10 +28,12 @@ pub(super) fn run(ui: &Ui, store: &Store, args: &RmImageArgs) -> Result<(), Fail
     let cwd = std::env::current_dir()?;
     let remove = |image: &str| {
         let removed = images.remove(image, &cwd, &images::users(store)).map_err(|error| {
-            let hint = match &error {
-                RemoveError::InUse { .. } => Some("`bandsox rm VM` removes a VM"),
-                RemoveError::Resolve(_) => Some("`bandsox image ls` shows all images"),
-                _ => None,
+            let hint = if matches!(error, RemoveError::InUse { .. }) {
+                Some("`bandsox rm VM` removes a VM")
+            } else if matches!(error, RemoveError::Resolve(_)) {
+                Some("`bandsox image ls` shows all images")
+            } else {
+                None
             };
             Failure::from(error).hint_if(hint.map(str::to_owned))
         });
