@@ -1,9 +1,9 @@
 //! Files that appear whole or not at all: temporary name, sync, rename, sync of the directory.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
@@ -22,14 +22,10 @@ pub const TEMP_PREFIX: &str = ".tmp-";
 ///
 /// What the operating system says, without the temporary name.
 pub fn temp_in(dir: &Path) -> io::Result<NamedTempFile> {
-    tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(dir).map_err(nameless)
-}
-
-/// The error of the operating system behind one of `tempfile`, which adds its own path.
-fn nameless(error: io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|named| named.source()?.downcast_ref::<io::Error>());
-    let code = inner.and_then(io::Error::raw_os_error);
-    code.map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(0o600);
+    // Its own way to open a file adds the path to what the operating system said.
+    tempfile::Builder::new().prefix(TEMP_PREFIX).make_in(dir, |path| options.open(path))
 }
 
 /// Gives `file` its mode and its final name, durably. Replaces what was there.
