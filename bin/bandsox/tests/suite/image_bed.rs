@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use bandsox_oci::Digest;
 use bandsox_store::{Create, Store};
@@ -28,9 +29,14 @@ impl Images {
 
     /// Runs `bandsox ARGS` beside the layouts: exit code, standard output, standard error.
     pub(crate) fn run(&self, args: &[&str]) -> (Option<i32>, String, String) {
+        outcome(&mut self.command(args))
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = bandsox();
         command.env("BANDSOX_STORAGE", self.path("storage")).env_remove("BANDSOX_REGISTRY_MIRROR");
-        outcome(command.args(args).current_dir(self.dir.path()))
+        command.args(args).current_dir(self.dir.path());
+        command
     }
 
     /// What a command prints that succeeds.
@@ -54,6 +60,17 @@ impl Images {
 
     /// A layout `name` with one image `tag` of one empty layer and this configuration.
     pub(crate) fn layout(&self, name: &str, tag: &str, architecture: &str, config: &Value) {
+        self.layout_of(&[0; 1024], (name, tag), architecture, config);
+    }
+
+    /// As [`Images::layout`], of one layer that is this tar.
+    pub(crate) fn layout_of(
+        &self,
+        layer: &[u8],
+        (name, tag): (&str, &str),
+        architecture: &str,
+        config: &Value,
+    ) {
         let layout = self.path(name);
         let blobs = layout.join("blobs/sha256");
         fs::create_dir_all(&blobs).expect("made");
@@ -63,7 +80,7 @@ impl Images {
             let media_type = format!("application/vnd.oci.image.{kind}");
             json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
         };
-        let layer = put(&[0; 1024], "layer.v1.tar");
+        let layer = put(layer, "layer.v1.tar");
         let config = json!({"os": "linux", "architecture": architecture, "config": config,
             "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}});
         let config = put(config.to_string().as_bytes(), "config.v1+json");

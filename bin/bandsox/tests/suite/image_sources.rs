@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::bed::eventually;
 use crate::image_bed::Images;
 
 #[test]
@@ -99,6 +100,29 @@ fn an_export_over_an_old_file_and_one_after_a_kill_leave_one_file() {
     assert!(!fs::metadata("/dev/null").expect("there").is_file());
     let refused = images.refused(&["image", "export", "oci:layout:t", "oci-archive:out"]);
     assert!(refused.contains("is a directory"), "{refused}");
+}
+
+#[test]
+fn an_export_that_is_killed_in_the_middle_is_swept_by_the_next() {
+    let images = Images::new();
+    images.layout_of(&vec![0; 64 << 20], ("layout", "t"), "amd64", &json!({}));
+    images.ok(&["image", "pull", "oci:layout:t"]);
+    fs::create_dir(images.path("out")).expect("made");
+    let names = || {
+        let names = fs::read_dir(images.path("out")).expect("there").flatten();
+        names.map(|it| it.file_name().into_string().expect("text")).collect::<Vec<_>>()
+    };
+    let export = ["image", "export", "oci:layout:t", "oci-archive:out/x.tar"];
+
+    let mut killed = images.command(&export).spawn().expect("starts");
+    let begun = eventually("the export begins", || names().pop());
+    killed.kill().expect("is ours");
+    killed.wait().expect("is ours");
+    assert!(begun.starts_with(".bandsox-export-"), "{begun}");
+    assert_eq!(names(), [begun], "the kill came in the middle");
+    images.ok(&export);
+
+    assert_eq!(names(), ["x.tar"]);
 }
 
 #[test]
