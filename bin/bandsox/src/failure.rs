@@ -77,6 +77,11 @@ impl Failure {
         self.silent
     }
 
+    /// The error behind it, if it is not the program itself that found it.
+    pub(crate) fn cause(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+
     /// What the user can do.
     pub(crate) fn advice(&self) -> Option<&str> {
         self.hint.as_deref()
@@ -84,9 +89,8 @@ impl Failure {
 
     /// The chain of messages, outermost first, without a cause that its parent already names.
     pub(crate) fn chain(&self) -> Vec<String> {
-        let first = self.source.as_deref().map(|source| source as &(dyn Error + 'static));
         let mut sources = Vec::new();
-        let mut next = first;
+        let mut next = self.cause();
         while let Some(error) = next {
             sources.push(error.to_string());
             next = error.source();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bandsox_client::{ConnectError, Monitor, RequestError};
 use bandsox_spec::VmId;
 use bandsox_store::{Create, OpenError, ResolveError, StateError, Store};
+use serde::Serialize;
 
 use crate::failure::{Explain as _, Failure};
 use crate::output::Ui;
@@ -116,23 +117,48 @@ pub(crate) fn settled(store: &Store, id: &VmId) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Does the same to several VMs. All are tried; each failure is reported where it happens, and the
+/// Does the same to several VMs or images. All are tried; each failure is reported where it happens, and the
 /// last one decides the exit code.
 pub(crate) fn each(
     ui: &Ui,
-    vms: &[String],
+    names: &[String],
     mut act: impl FnMut(&str) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut outcome = Ok(());
-    for vm in vms {
-        if let Err(failure) = act(vm) {
+    for name in names {
+        if let Err(failure) = act(name) {
             let code = failure.exit_code();
-            if let [_] = vms {
+            if let [_] = names {
                 return Err(failure);
             }
             ui.report(&failure);
             outcome = Err(Failure::silent(code));
         }
+    }
+    outcome
+}
+
+/// As [`each`], with a result of each: `show` prints it for people. As JSON, that of one name is an object, and those of
+/// several are an array of what was done.
+pub(crate) fn each_shown<T: Serialize>(
+    ui: &Ui,
+    names: &[String],
+    mut act: impl FnMut(&str) -> Result<T, Failure>,
+    mut show: impl FnMut(&T) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut done = Vec::new();
+    let outcome = each(ui, names, |name| {
+        let result = act(name)?;
+        if ui.is_json() {
+            done.push(result);
+            return Ok(());
+        }
+        show(&result)
+    });
+    match (ui.is_json(), names, done.as_slice()) {
+        (false, ..) | (true, [_], []) => {}
+        (true, [_], [result, ..]) => ui.json(result)?,
+        (true, ..) => ui.json(&done)?,
     }
     outcome
 }

@@ -9,6 +9,12 @@ mod bed;
 mod commands;
 #[path = "suite/files.rs"]
 mod files;
+#[path = "suite/image_bed.rs"]
+mod image_bed;
+#[path = "suite/image_sources.rs"]
+mod image_sources;
+#[path = "suite/images.rs"]
+mod images;
 #[path = "suite/reference.rs"]
 mod reference;
 #[path = "suite/sessions.rs"]

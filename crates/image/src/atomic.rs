@@ -1,9 +1,9 @@
 //! Files that appear whole or not at all: temporary name, sync, rename, sync of the directory.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
@@ -14,9 +14,18 @@ use tempfile::{NamedTempFile, TempPath};
 /// Prefix of temporary names; whoever cleans a directory up may delete what begins so and is old.
 pub const TEMP_PREFIX: &str = ".tmp-";
 
-/// A new temporary file in `dir`, mode 0600, deleted again unless [`publish`] gets it.
-pub(crate) fn temp_in(dir: &Path) -> io::Result<NamedTempFile> {
-    tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(dir)
+/// A new temporary file in `dir`, mode 0600, deleted again unless it is given another name.
+///
+/// Write to its [`NamedTempFile::as_file_mut`]: errors of the other one tell a name that nobody has chosen.
+///
+/// # Errors
+///
+/// What the operating system says, without the temporary name.
+pub fn temp_in(dir: &Path) -> io::Result<NamedTempFile> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true).mode(0o600);
+    // Its own way to open a file adds the path to what the operating system said.
+    tempfile::Builder::new().prefix(TEMP_PREFIX).make_in(dir, |path| options.open(path))
 }
 
 /// Gives `file` its mode and its final name, durably. Replaces what was there.
@@ -34,7 +43,7 @@ pub(crate) fn publish(file: NamedTempFile, mode: u32, dest: &Path) -> io::Result
 /// What the operating system says; the old file is then still there, and no temporary one.
 pub fn write(dest: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let mut file = temp_in(parent_of(dest))?;
-    file.write_all(bytes)?;
+    file.as_file_mut().write_all(bytes)?;
     publish(file, mode, dest)
 }
 
@@ -134,6 +143,14 @@ mod tests {
 
         assert_eq!(fs::read(&dest).expect("reads"), b"first");
         assert_eq!(fs::read_dir(dir.path()).expect("lists").count(), 1);
+    }
+
+    #[test]
+    fn an_error_tells_no_name_that_nobody_has_chosen() {
+        let error = temp_in(Path::new("/nonexistent")).expect_err("there is no directory");
+
+        assert_eq!(error.to_string(), "No such file or directory (os error 2)");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use bandsox_image::base::{Base, ChangedError, Identity, PrepareError};
 use bandsox_image::kernel::{BOOT_ARGUMENTS, Kernel, LoadError};
 use bandsox_image::overlay;
 use bandsox_proto::control::Transport;
-use bandsox_spec::SizeError;
+use bandsox_spec::{SizeError, is_host_name};
 use bandsox_store::{Metadata, Store};
 
 /// The monitor's ends of the machine's lines.
@@ -136,25 +136,4 @@ fn command_line(metadata: &Metadata, base: &Base, vsock_port: Option<u32>) -> St
         line.push_str(&format!(" bandsox.port={port}"));
     }
     line
-}
-
-/// Whether `name` can stand on a kernel's command line and be a host name (RFC 1123, section 2.1). Metadata are edited by
-/// people, and older versions let a name be anything.
-fn is_host_name(name: &str) -> bool {
-    (1..=63).contains(&name.len())
-        && !name.starts_with('-')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_that_would_add_kernel_parameters_is_no_host_name() {
-        assert!(is_host_name("web-1.example"));
-        for bad in ["", "a b", "x init=/bin/sh", "-x", "a\nb", &"a".repeat(64)] {
-            assert!(!is_host_name(bad), "{bad:?}");
-        }
-    }
 }

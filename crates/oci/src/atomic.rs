@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-pub(crate) use bandsox_image::atomic::{TEMP_PREFIX, sync_dir, write};
+pub(crate) use bandsox_image::atomic::{TEMP_PREFIX, sync_dir, temp_in, write};
 
 /// Creates `dir`, for its owner alone, and what is missing above it.
 pub(crate) fn ensure_dir(dir: &Path) -> io::Result<()> {

@@ -2,40 +2,35 @@
 
 use std::collections::BTreeMap;
 
+use bandsox_spec::{Ignored, ImageConfig};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::digest::{Digest, DigestError};
 use crate::platform::Platform;
 
-/// What an image wants to be run as. Absent and empty are the same.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageConfig {
-    /// `NAME=VALUE` each.
-    pub env: Vec<String>,
-    /// `user`, `uid`, `user:group`, …, as the image's `/etc/passwd` knows them.
-    pub user: Option<String>,
-    /// Absolute.
-    pub working_dir: Option<String>,
-    /// The program and its first arguments.
-    pub entrypoint: Vec<String>,
-    /// Arguments to the entrypoint, or the whole command if there is none.
-    pub cmd: Vec<String>,
-    /// Docker's addition to OCI's config.
-    pub hostname: Option<String>,
-    /// `80/tcp` each. Nothing is opened by it.
-    pub exposed_ports: Vec<String>,
+/// An image's config: what of it is honoured, and what is only shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Described {
+    /// What a VM is given.
+    #[serde(flatten)]
+    pub honoured: ImageConfig,
     /// `SIGTERM`, `15`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
     /// Free text of whoever made the image.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Absolute paths that hold data.
+    /// Paths that hold data.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
 }
 
-/// A config file: [`ImageConfig`] and what describes the image itself.
+/// A config file: what is to be run, and what describes the image itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConfigFile {
-    pub(crate) config: ImageConfig,
+    pub(crate) config: Described,
+    /// What of it no VM can be given.
+    pub(crate) ignored: Vec<Ignored>,
     /// `None` if it does not say.
     pub(crate) platform: Option<Platform>,
     pub(crate) created: Option<String>,
@@ -61,21 +56,15 @@ pub enum ConfigError {
         /// In the manifest.
         layers: usize,
     },
-    /// A word of the command, a variable or a name that no process can be given.
-    #[error("the image's config has a bad value in {field}: {value:?}")]
-    Value {
-        /// As the config spells it.
-        field: &'static str,
-        /// The value, cut to 100 characters.
-        value: String,
-    },
-    /// More than anybody has.
-    #[error("the image's config has {count} values in {field}; at most {MAX_VALUES} are allowed")]
-    Count {
-        /// As the config spells it.
-        field: &'static str,
-        /// How many.
-        count: usize,
+    /// More than a VM can be given.
+    #[error(
+        "the image's environment, command and the like take {bytes} bytes; a VM can be given {most}"
+    )]
+    TooLarge {
+        /// How much there is, as JSON.
+        bytes: usize,
+        /// [`ImageConfig::MAX_BYTES`].
+        most: usize,
     },
     /// An image for another machine.
     #[error("the image is for {actual}; want {wanted}")]
@@ -86,9 +75,6 @@ pub enum ConfigError {
         wanted: Box<Platform>,
     },
 }
-
-/// Most entries of a list in the config.
-const MAX_VALUES: usize = 4096;
 
 #[derive(Deserialize)]
 struct File {
@@ -117,7 +103,7 @@ struct Rootfs {
 #[serde(rename_all = "PascalCase")]
 struct Section {
     #[serde(default)]
-    env: Option<Vec<String>>,
+    env: Option<Vec<Option<String>>>,
     #[serde(default)]
     user: Option<String>,
     #[serde(default)]
@@ -147,72 +133,37 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<ConfigFile, ConfigError> {
     });
     let diff_ids = file.rootfs.and_then(|rootfs| rootfs.diff_ids).unwrap_or_default();
     let diff_ids = diff_ids.iter().map(|id| id.parse()).collect::<Result<_, _>>()?;
-    let config = checked(file.config.unwrap_or_default())?;
-    Ok(ConfigFile { config, platform, created: file.created, diff_ids })
+    let (config, ignored) = described(file.config.unwrap_or_default());
+    let bytes = serde_json::to_vec(&config.honoured).map_err(ConfigError::Json)?.len();
+    if bytes > ImageConfig::MAX_BYTES {
+        return Err(ConfigError::TooLarge { bytes, most: ImageConfig::MAX_BYTES });
+    }
+    Ok(ConfigFile { config, ignored, platform, created: file.created, diff_ids })
 }
 
-fn checked(section: Section) -> Result<ImageConfig, ConfigError> {
+fn described(section: Section) -> (Described, Vec<Ignored>) {
     let keys = |map: Option<BTreeMap<String, serde::de::IgnoredAny>>| {
         map.unwrap_or_default().into_keys().collect::<Vec<_>>()
     };
-    let labels = section.labels.unwrap_or_default();
-    let labels: BTreeMap<_, _> =
-        labels.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect();
-    count("Labels", labels.len())?;
-    let working_dir = one("WorkingDir", section.working_dir, |_| true)?
-        .map(|dir| if dir.starts_with('/') { dir } else { format!("/{dir}") });
-    Ok(ImageConfig {
-        env: many("Env", section.env, |text| text.find('=').is_some_and(|at| at > 0))?,
-        user: one("User", section.user, |text| text.len() <= 256)?,
-        working_dir,
-        entrypoint: many("Entrypoint", section.entrypoint, |_| true)?,
-        cmd: many("Cmd", section.cmd, |_| true)?,
-        hostname: one("Hostname", section.hostname, |text| text.len() <= 64)?,
-        exposed_ports: many("ExposedPorts", Some(keys(section.exposed_ports)), is_port)?,
-        stop_signal: one("StopSignal", section.stop_signal, |text| text.len() <= 32)?,
-        labels,
-        volumes: many("Volumes", Some(keys(section.volumes)), |text| text.starts_with('/'))?,
-    })
-}
-
-fn many(
-    field: &'static str,
-    values: Option<Vec<String>>,
-    fits: impl Fn(&str) -> bool,
-) -> Result<Vec<String>, ConfigError> {
-    let values = values.unwrap_or_default();
-    count(field, values.len())?;
-    values.iter().try_for_each(|value| check(field, value, &fits))?;
-    Ok(values)
-}
-
-fn one(
-    field: &'static str,
-    value: Option<String>,
-    fits: impl Fn(&str) -> bool,
-) -> Result<Option<String>, ConfigError> {
-    let value = value.filter(|value| !value.is_empty());
-    value.iter().try_for_each(|value| check(field, value, &fits))?;
-    Ok(value)
-}
-
-fn check(field: &'static str, value: &str, fits: impl Fn(&str) -> bool) -> Result<(), ConfigError> {
-    if value.contains('\0') || value.len() > MAX_VALUE_BYTES || !fits(value) {
-        return Err(ConfigError::Value { field, value: value.chars().take(100).collect() });
+    let labels = section.labels.unwrap_or_default().into_iter();
+    let (honoured, ignored) = ImageConfig {
+        // Go reads a `null` in a list as empty text.
+        env: section.env.unwrap_or_default().into_iter().map(Option::unwrap_or_default).collect(),
+        user: section.user,
+        working_dir: section.working_dir,
+        entrypoint: section.entrypoint.unwrap_or_default(),
+        cmd: section.cmd.unwrap_or_default(),
+        hostname: section.hostname,
+        exposed_ports: keys(section.exposed_ports),
     }
-    Ok(())
-}
-
-fn count(field: &'static str, count: usize) -> Result<(), ConfigError> {
-    if count > MAX_VALUES { Err(ConfigError::Count { field, count }) } else { Ok(()) }
-}
-
-/// `80`, `80/tcp`, `8000-8010/udp`.
-fn is_port(text: &str) -> bool {
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let number = |text: &str| text.parse::<u16>().is_ok();
-    ["tcp", "udp", "sctp"].contains(&protocol)
-        && ports.split_once('-').map_or(number(ports), |(low, high)| number(low) && number(high))
+    .usable();
+    let described = Described {
+        honoured,
+        stop_signal: section.stop_signal.filter(|signal| !signal.is_empty()),
+        labels: labels.map(|(key, value)| (key, value.unwrap_or_default())).collect(),
+        volumes: keys(section.volumes),
+    };
+    (described, ignored)
 }
 
 /// A list of words, or one text as the oldest images have it.
@@ -230,15 +181,12 @@ fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String
     }))
 }
 
-/// A kernel takes no longer argument (`MAX_ARG_STRLEN`, 32 pages).
-const MAX_VALUE_BYTES: usize = 128 << 10;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn config(section: &str) -> Result<ImageConfig, ConfigError> {
-        parse(format!(r#"{{"config": {section}}}"#).as_bytes()).map(|file| file.config)
+    fn config(section: &str) -> Result<ConfigFile, ConfigError> {
+        parse(format!(r#"{{"config": {section}}}"#).as_bytes())
     }
 
     #[test]
@@ -246,41 +194,59 @@ mod tests {
         let nulls = r#"{"Env": null, "User": null, "WorkingDir": null, "Entrypoint": null, "Cmd": null,
             "Hostname": null, "ExposedPorts": null, "StopSignal": null, "Labels": null, "Volumes": null}"#;
 
-        assert_eq!(config(nulls).expect("parses"), ImageConfig::default());
-        assert_eq!(config("null").expect("parses"), ImageConfig::default());
         let empty = parse(b"{}").expect("parses");
-        assert_eq!((empty.config, empty.platform), (ImageConfig::default(), None));
+        assert_eq!(config(nulls).expect("parses"), empty);
+        assert_eq!(config("null").expect("parses"), empty);
+        assert_eq!((empty.config, empty.platform), (Described::default(), None));
     }
 
     #[test]
     fn what_an_image_says_arrives() {
-        let config = config(
+        let file = config(
             r#"{"Env": ["A=b=c"], "User": "1:2", "WorkingDir": "srv", "Entrypoint": "/init",
             "Cmd": ["x"], "Hostname": "h", "ExposedPorts": {"80/tcp": {}, "1-9/udp": {}},
             "StopSignal": "SIGINT", "Labels": {"k": "v", "n": null}, "Volumes": {"/data": {}}}"#,
         )
         .expect("parses");
 
-        assert_eq!(config.env, ["A=b=c"]);
-        assert_eq!(config.user.as_deref(), Some("1:2"));
-        assert_eq!(config.working_dir.as_deref(), Some("/srv"));
-        assert_eq!(config.entrypoint, ["/init"]);
-        assert_eq!(config.exposed_ports, ["1-9/udp", "80/tcp"]);
-        assert_eq!(config.labels.get("n").map(String::as_str), Some(""));
-        assert_eq!(config.volumes, ["/data"]);
+        let Described { honoured, labels, volumes, stop_signal } = file.config;
+        assert_eq!(honoured.env, ["A=b=c"]);
+        assert_eq!(honoured.user.as_deref(), Some("1:2"));
+        assert_eq!(honoured.working_dir.as_deref(), Some("/srv"));
+        assert_eq!(honoured.entrypoint, ["/init"]);
+        assert_eq!(honoured.exposed_ports, ["1-9/udp", "80/tcp"]);
+        assert_eq!(labels.get("n").map(String::as_str), Some(""));
+        assert_eq!((volumes, stop_signal.as_deref()), (vec!["/data".to_owned()], Some("SIGINT")));
+        assert_eq!(file.ignored, []);
     }
 
     #[test]
-    fn what_no_process_can_be_given_is_refused_by_field() {
-        let field = |section: &str| config(section).expect_err("is refused").to_string();
+    fn what_no_vm_can_be_given_is_left_out_and_the_image_is_not_refused_for_it() {
+        let file = config(
+            r#"{"Env": ["=x", "novalue", null, "A=b"], "Cmd": ["a\u0000b"], "Volumes": {"data": {}},
+            "ExposedPorts": {"70000/tcp": {}, "80": {}}, "Hostname": "a_b"}"#,
+        )
+        .expect("parses");
 
-        assert!(field(r#"{"Env": ["=x"]}"#).contains("in Env"));
-        assert!(field(r#"{"Env": ["novalue"]}"#).contains("in Env"));
-        assert!(field(r#"{"Cmd": ["a\u0000b"]}"#).contains("in Cmd"));
-        assert!(field(r#"{"ExposedPorts": {"70000/tcp": {}}}"#).contains("in ExposedPorts"));
-        assert!(field(r#"{"Volumes": {"data": {}}}"#).contains("in Volumes"));
-        let many = format!(r#"{{"Cmd": [{}"x"]}}"#, r#""x","#.repeat(MAX_VALUES));
-        assert!(field(&many).contains("4097 values in Cmd"));
+        assert_eq!(file.config.honoured.env, ["A=b"]);
+        assert_eq!(file.config.honoured.exposed_ports, ["80"]);
+        assert_eq!(file.ignored.len(), 6, "{:?}", file.ignored);
+    }
+
+    #[test]
+    fn more_than_a_vm_can_be_given_is_refused_with_size_and_limit() {
+        let config = |count: usize| {
+            let many = vec![format!("A={}", "x".repeat(1000)); count];
+            config(&serde_json::json!({"Env": many}).to_string())
+        };
+
+        config(250).expect("fits");
+        let error = config(300).expect_err("is too much").to_string();
+        assert!(error.contains("take 301509 bytes; a VM can be given 262144"), "{error}");
+    }
+
+    #[test]
+    fn a_layer_that_cannot_be_checked_is_refused() {
         assert!(parse(br#"{"rootfs": {"diff_ids": ["md5:0"]}}"#).is_err());
     }
 }

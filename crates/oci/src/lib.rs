@@ -3,7 +3,7 @@
 //! - [`Source`] is what the user names an image by: a name in a registry, an OCI layout, a Docker archive.
 //! - [`ImageStore`] is what is kept: [`ImageStore::pull`] brings an image, and there are verbs to list, inspect, remove, import
 //!   and export what is there.
-//! - [`ImageConfig`] is how an image wants to be run.
+//! - [`Described`] is how an image wants to be run.
 //!
 //! Every byte is checked against its digest before it gets a name. The base image itself is made by a [`BaseBuilder`], [`Layers`].
 
@@ -27,9 +27,10 @@ mod registry;
 mod source;
 mod store;
 
+pub use bandsox_spec::{Ignored, ImageConfig};
 pub use blobs::{FetchError, Patience};
 pub use builder::{BaseBuilder, Layer, LayerMissing};
-pub use config::{ConfigError, ImageConfig};
+pub use config::{ConfigError, Described};
 pub use digest::{Digest, DigestError};
 pub use images::{
     Destination, ExportError, ImportError, InUse, Inspected, ListError, Listed, Output, PruneError,
@@ -48,5 +49,5 @@ pub use progress::{Phase, Progress, Report};
 pub use pull::{Policy, PullError, PullOptions};
 pub use record::Record;
 pub use registry::{CredentialError, Mirror, RegistrySettings, SettingsError, TokenError};
-pub use source::{Input, Kind, Pick, Source, SourceError, classify};
+pub use source::{Input, Kind, Pick, Source, SourceError, classify, shown};
 pub use store::{Image, ImageStore, OpenError};

@@ -8,7 +8,7 @@
 use oci_spec::distribution::{ParseError, Reference};
 
 use crate::digest::Digest;
-use crate::source::SourceError;
+use crate::source::{self, SourceError};
 
 /// Parses a name in a registry: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`.
 ///
@@ -16,7 +16,7 @@ use crate::source::SourceError;
 ///
 /// [`SourceError::Name`], or [`SourceError::Digest`] for one that is not sha256.
 pub fn registry_name(text: &str) -> Result<Reference, SourceError> {
-    let shown = || text.chars().take(300).collect::<String>();
+    let shown = || source::shown(text);
     let bad = |rule| SourceError::Name { text: shown(), rule };
     let (rest, digest) = match text.split_once('@') {
         Some((rest, digest)) => (rest, Some(digest)),

@@ -64,12 +64,15 @@ pub enum Kind {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
+    /// Nothing was given.
+    #[error("the image's name is empty")]
+    Empty,
     /// It is neither a name nor one of the known prefixes.
     #[error(
         "{text:?} is not an image name ({rule}); want name[:tag][@digest], oci:DIR[:tag] or docker-archive:FILE"
     )]
     Name {
-        /// What was given, cut to 300 characters.
+        /// What was given, cut by [`shown`].
         text: String,
         /// The rule that it breaks.
         rule: ParseError,
@@ -83,7 +86,7 @@ pub enum SourceError {
     /// Another digest than sha256.
     #[error("image {text:?} cannot be checked")]
     Digest {
-        /// What was given, cut to 300 characters.
+        /// What was given, cut by [`shown`].
         text: String,
         /// What is wrong with the digest.
         source: DigestError,
@@ -93,7 +96,7 @@ pub enum SourceError {
         "{tag:?} is not a tag: letters, digits, '_', '.', '-', '/' and ':', at most 255 of them"
     )]
     Tag {
-        /// The tag, cut to 300 characters.
+        /// The tag, cut by [`shown`].
         tag: String,
     },
 }
@@ -111,14 +114,31 @@ pub fn classify(arg: &str, exists: impl FnOnce(&Path) -> bool) -> Kind {
 }
 
 impl Source {
-    /// Parses what the user typed.
+    /// Parses what the user typed, for this host: of `oci:A:B:C` the directory is the longest of `A:B:C`, `A:B` and `A` that
+    /// is there, seen from `cwd`, and as in [`Source::parse`] if none is; likewise the file of a `docker-archive:`.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError`] says which rule the text breaks.
+    pub fn of_host(text: &str, cwd: &Path) -> Result<Self, SourceError> {
+        Self::parsed(text, |path| cwd.join(path).exists())
+    }
+
+    /// Parses what the user typed. Of `oci:A:B:C` the directory is `A`.
     ///
     /// # Errors
     ///
     /// [`SourceError`] says which rule the text breaks.
     pub fn parse(text: &str) -> Result<Self, SourceError> {
+        Self::parsed(text, |_| false)
+    }
+
+    fn parsed(text: &str, is_there: impl Fn(&str) -> bool) -> Result<Self, SourceError> {
+        if text.is_empty() {
+            return Err(SourceError::Empty);
+        }
         if let Some(rest) = text.strip_prefix(OCI) {
-            let (path, pick) = split_layout(rest)?;
+            let (path, pick) = split_layout(rest, is_there)?;
             let dir = PathBuf::from(path);
             return if path.is_empty() {
                 Err(SourceError::NoPath { prefix: OCI })
@@ -127,14 +147,16 @@ impl Source {
             };
         }
         if let Some(rest) = text.strip_prefix(DOCKER_ARCHIVE) {
-            let (path, name) = rest.split_once(':').unwrap_or((rest, ""));
+            let (path, name) = split_path(rest, is_there);
             let input = match path {
                 "" => return Err(SourceError::NoPath { prefix: DOCKER_ARCHIVE }),
                 "-" => Input::Stdin,
                 path => Input::File(PathBuf::from(path)),
             };
-            let pick =
-                if name.is_empty() { Pick::Only } else { Pick::Name(registry_name(name)?.whole()) };
+            let pick = match name.filter(|name| !name.is_empty()) {
+                None => Pick::Only,
+                Some(name) => Pick::Name(registry_name(name)?.whole()),
+            };
             return Ok(Self::Archive { input, pick });
         }
         registry_name(text).map(Self::Registry)
@@ -178,15 +200,15 @@ impl Pick {
     }
 }
 
-/// `DIR`, `DIR:TAG` or `DIR@sha256:…`; a tag has no slash in front of its first colon.
-fn split_layout(rest: &str) -> Result<(&str, Pick), SourceError> {
+/// `DIR`, `DIR:TAG` or `DIR@sha256:…`; a tag may have colons, too.
+fn split_layout(rest: &str, is_there: impl Fn(&str) -> bool) -> Result<(&str, Pick), SourceError> {
     if let Some((dir, digest)) = rest.rsplit_once('@')
         && digest.starts_with("sha256:")
     {
         let error = |source| SourceError::Digest { text: shown(rest), source };
         return Ok((dir, Pick::Digest(digest.parse().map_err(error)?)));
     }
-    let Some((dir, tag)) = rest.split_once(':') else {
+    let (dir, Some(tag)) = split_path(rest, is_there) else {
         return Ok((rest, Pick::Only));
     };
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-/:@+".contains(&byte);
@@ -196,15 +218,34 @@ fn split_layout(rest: &str) -> Result<(&str, Pick), SourceError> {
     Ok((dir, Pick::Name(tag.to_owned())))
 }
 
+/// The longest part up to a colon, or to the end, that is there, or else all up to the first colon; and what is behind it.
+fn split_path(rest: &str, is_there: impl Fn(&str) -> bool) -> (&str, Option<&str>) {
+    let colons = || rest.match_indices(':').map(|(at, _)| at);
+    let split = |at| rest.split_at_checked(at).unwrap_or((rest, ""));
+    let mut splits = [rest.len()].into_iter().chain(colons().rev()).map(split);
+    let there = splits.find(|(path, _)| !path.is_empty() && is_there(path));
+    let first = || split(colons().next().unwrap_or(rest.len()));
+    let (path, behind) = there.unwrap_or_else(first);
+    (path, behind.strip_prefix(':'))
+}
+
 /// Without `.`, doubled slashes and a slash at the end; `..` stays, since what it means depends on links.
 fn clean(path: &Path) -> PathBuf {
     path.components().filter(|part| !matches!(part, std::path::Component::CurDir)).collect()
 }
 
-fn shown(text: &str) -> String {
-    text.chars().take(300).collect()
+/// What of a text that somebody gave is shown to them again: all of an honest name; one of more than 160 characters is cut to
+/// 60.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    match text.char_indices().nth(MOST_SHOWN) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(60).chain(['…']).collect(),
+    }
 }
 
+/// Longest text that is shown whole: a usual name with a digest. Unit: characters.
+const MOST_SHOWN: usize = 160;
 const OCI: &str = "oci:";
 const DOCKER_ARCHIVE: &str = "docker-archive:";
 
@@ -243,10 +284,46 @@ mod tests {
     }
 
     #[test]
+    fn of_a_layout_with_colons_the_longest_directory_that_is_there_counts() {
+        let host = tempfile::tempdir().expect("a temporary directory");
+        for dir in ["a", "a:b", "c", "c:1/d:2"] {
+            std::fs::create_dir_all(host.path().join(dir)).expect("makes a directory");
+        }
+        let split = |text: &str| match Source::of_host(text, host.path()) {
+            Ok(Source::Layout { dir, pick: Pick::Only }) => (dir.display().to_string(), None),
+            Ok(Source::Layout { dir, pick: Pick::Name(tag) }) => {
+                (dir.display().to_string(), Some(tag))
+            }
+            other => panic!("{text}: {other:?}"),
+        };
+        let is = |dir: &str, tag: Option<&str>| (dir.to_owned(), tag.map(str::to_owned));
+
+        assert_eq!(split("oci:a:b"), is("a:b", None));
+        assert_eq!(split("oci:a:b:12"), is("a:b", Some("12")));
+        assert_eq!(split("oci:a:x:12"), is("a", Some("x:12")));
+        assert_eq!(split("oci:./c:1/d:2:t"), is("./c:1/d:2", Some("t")));
+        assert_eq!(split("oci:c:1"), is("c:1", None), "c:1 has come with c:1/d:2");
+        assert_eq!(split("oci:none:a:b"), is("none", Some("a:b")));
+        std::fs::write(host.path().join("s:1.tar"), "").expect("writes");
+        let archive = Source::of_host("docker-archive:s:1.tar:x", host.path()).expect("parses");
+        let file = "docker-archive:/work/s:1.tar:docker.io/library/x:latest";
+        assert_eq!(archive.canonical(Path::new("/work")), file);
+        let text = "oci:a:b:12";
+        let canonical = |source: Source| source.canonical(Path::new("/work"));
+        assert_eq!(
+            Source::of_host(text, host.path()).map(canonical),
+            Source::parse(text).map(canonical),
+            "a name means the same when its directory has gone"
+        );
+    }
+
+    #[test]
     fn what_is_no_name_is_refused_with_the_rule() {
         let refused = |text: &str| Source::parse(text).expect_err("is refused").to_string();
 
-        assert!(refused("").contains("at least one component"));
+        assert_eq!(refused(""), "the image's name is empty");
+        assert!(refused(&"A".repeat(161)).contains(&format!("{:?}", "A".repeat(60) + "…")));
+        assert!(refused(&"A".repeat(160)).contains(&"A".repeat(160)));
         assert!(refused("Ubuntu:latest").contains("is not an image name"));
         assert!(refused("../x").contains("is not an image name"));
         assert!(refused("oci:").contains("wants a path"));

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bandsox_spec::Ignored;
+
 use crate::atomic;
 use crate::blobs::Blobs;
-use crate::config::{self, ImageConfig};
+use crate::config::{self, Described};
 use crate::lock::{self, ImagesLock, LockError};
 use crate::manifest::MAX_DOCUMENT_BYTES;
 use crate::record::{Record, Records};
@@ -26,7 +28,9 @@ pub struct Image {
     /// The base image.
     pub base: PathBuf,
     /// How it wants to be run; the default for one that was made of a disk or a directory.
-    pub config: ImageConfig,
+    pub config: Described,
+    /// What of its config no VM can be given.
+    pub ignored: Vec<Ignored>,
 }
 
 /// Why the images could not be opened.
@@ -71,18 +75,19 @@ impl ImageStore {
 
     pub(crate) fn image(&self, record: Record) -> Option<Image> {
         let base = self.images.join(&record.base);
-        let config = match &record.config_digest {
-            None => ImageConfig::default(),
+        let (config, ignored) = match &record.config_digest {
+            None => (Described::default(), Vec::new()),
             Some(digest) => {
                 let bytes = self.blobs.document(digest, MAX_DOCUMENT_BYTES)?;
-                config::parse(&bytes).ok()?.config
+                let file = config::parse(&bytes).ok()?;
+                (file.config, file.ignored)
             }
         };
         // A base that was cut short is built again; what it is made of is still there.
         let whole = |length: u64| record.base_length.is_none_or(|bytes| bytes == length);
         let about = base.symlink_metadata().ok()?;
         (about.is_file() && whole(about.len())).then_some(())?;
-        Some(Image { record, base, config })
+        Some(Image { record, base, config, ignored })
     }
 
     pub(crate) fn dir(&self) -> &Path {

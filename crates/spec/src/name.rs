@@ -97,6 +97,15 @@ pub enum VmNameError {
     },
 }
 
+/// Whether `name` can stand on a kernel's command line and be a host name (RFC 1123, section 2.1). Metadata are edited by
+/// people, older versions let a name be anything, and an image's author may write anything.
+#[must_use]
+pub fn is_host_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && !name.starts_with('-')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,5 +123,13 @@ mod tests {
             assert!(text.parse::<VmName>().is_err(), "{text:?} was accepted");
         }
         assert_eq!("n".repeat(64).parse::<VmName>(), Err(VmNameError::TooLong { bytes: 64 }));
+    }
+
+    #[test]
+    fn a_name_that_would_add_kernel_parameters_is_no_host_name() {
+        assert!(is_host_name("web-1.example"));
+        for bad in ["", "a b", "x init=/bin/sh", "-x", "a\nb", &"a".repeat(64)] {
+            assert!(!is_host_name(bad), "{bad:?}");
+        }
     }
 }

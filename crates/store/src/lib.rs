@@ -56,5 +56,5 @@ pub use paths::Paths;
 pub use remove::{RemoveError, Removed};
 pub use resolve::{Candidate, ResolveError};
 pub use store::{Create, NameError, OpenError, ReadError, RenameError, Store, UpdateError};
-pub use usage::{BasesInUse, Usage, Used};
+pub use usage::{BaseUser, BasesInUse, Usage, Used};
 pub use vm_lock::{AdoptError, LockError, VmLock};

@@ -43,20 +43,44 @@ pub struct Usage {
 /// Which base images VMs are made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BasesInUse {
-    /// Each VM with every path that its metadata name.
-    pub vms: Vec<(VmId, Vec<PathBuf>)>,
+    /// What each VM is made from.
+    pub vms: Vec<BaseUser>,
     /// Metadata that cannot be read: they may name any image.
     pub damaged: Vec<PathBuf>,
+}
+
+/// What a VM is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUser {
+    /// The VM.
+    pub id: VmId,
+    /// Every path that its metadata name.
+    pub paths: Vec<PathBuf>,
+    /// The canonical name of its image, if its metadata say.
+    pub image_reference: Option<String>,
 }
 
 impl BasesInUse {
     /// The VMs that name `path`.
     #[must_use]
     pub fn users_of(&self, path: &Path) -> Vec<VmId> {
+        self.users_but_of(path, &[])
+    }
+
+    /// The VMs that name `path`, but for those that were made under one of the names `others`.
+    ///
+    /// With all other names of the same base, these are the VMs of the remaining one. A VM that does not say under which name
+    /// it was made, or says one that the base no longer has, counts for each.
+    #[must_use]
+    pub fn users_but_of(&self, path: &Path, others: &[&str]) -> Vec<VmId> {
         // Bases are named by their digests, wherever the storage directory has moved since.
-        let same = |named: &PathBuf| named.file_name() == path.file_name();
-        let users = self.vms.iter().filter(|(_, paths)| paths.iter().any(same));
-        users.map(|(id, _)| id.clone()).collect()
+        let names =
+            |user: &&BaseUser| user.paths.iter().any(|named| named.file_name() == path.file_name());
+        let elsewhere = |user: &BaseUser| {
+            user.image_reference.as_deref().is_some_and(|reference| others.contains(&reference))
+        };
+        let users = self.vms.iter().filter(names).filter(|user| !elsewhere(user));
+        users.map(|user| user.id.clone()).collect()
     }
 }
 
@@ -74,7 +98,11 @@ impl Store {
                 continue;
             };
             match self.read(&id) {
-                Ok(metadata) => in_use.vms.push((id, metadata.referenced_paths())),
+                Ok(metadata) => in_use.vms.push(BaseUser {
+                    paths: metadata.referenced_paths(),
+                    image_reference: metadata.image_reference().map(str::to_owned),
+                    id,
+                }),
                 Err(ReadError::Damaged { path, .. }) => in_use.damaged.push(path),
                 Err(ReadError::NotFound { .. }) => {}
             }
@@ -89,7 +117,7 @@ impl Store {
     /// [`FileError`] if a directory cannot be listed.
     pub fn usage(&self, in_use: &BasesInUse) -> Result<Usage, FileError> {
         let paths = self.paths();
-        let known: BTreeSet<VmId> = in_use.vms.iter().map(|(id, _)| id.clone()).collect();
+        let known: BTreeSet<VmId> = in_use.vms.iter().map(|user| user.id.clone()).collect();
         let mut usage = Usage::default();
         for path in listed(&paths.images())? {
             if path.extension().is_some_and(|it| it == "erofs" || it == "ext4") {

@@ -84,9 +84,9 @@ pub(super) fn create(
         return Err(Failure::new("the kvm engine does not exist yet")
             .hint("use --engine auto or --engine qemu; qemu uses KVM where that works"));
     }
-    let cannot = format!("cannot create a VM from {image}");
-    let creation = store.begin_create(name.as_ref()).context(&cannot)?;
-    let Ready { base, config: image_config, .. } =
+    let cannot = format!("cannot create a VM from {}", images::quoted(image));
+    let creation = store.begin_create(name.as_ref()).map_err(images::advised).context(&cannot)?;
+    let Ready { base, reference, config: image_config, .. } =
         &images::ready(ui, store, image, pull, &registries).context(&cannot)?;
     fits(image_config)?;
     if base.dirty_journal {
@@ -95,10 +95,13 @@ pub(super) fn create(
         ));
     }
     let size = u64::from(disk_size.get());
-    overlay::create(&creation.overlay_path(), size, &store.paths().disks()).context(&cannot)?;
+    overlay::create(&creation.overlay_path(), size, &store.paths().disks())
+        .map_err(images::advised)
+        .context(&cannot)?;
     let metadata = creation.commit(NewVm {
         name,
         image: image.to_owned(),
+        image_reference: reference.clone(),
         rootfs_path: base.path.clone(),
         base_identity: serde_json::to_value(&base.identity)?,
         vcpus: vcpu,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use bandsox_oci::Record;
+use bandsox_oci::{Listed, Record};
 use bandsox_store::{BasesInUse, Store, Usage, Used};
 use comfy_table::Table;
 use serde::Serialize;
@@ -39,7 +39,9 @@ struct Row {
 pub(crate) fn run(ui: &Ui, store: &Store, args: &DfArgs) -> Result<(), Failure> {
     let DfArgs {} = args;
     let in_use = store.bases_in_use()?;
-    let rows = rows(store.usage(&in_use)?, &in_use, needed_layers(store, &in_use));
+    let listed = images::open(store).ok().and_then(|images| images.list().ok());
+    let needed = listed.as_deref().map(|listed| needed_layers(store, &in_use, listed));
+    let rows = rows(store.usage(&in_use)?, &in_use, needed);
     if ui.is_json() {
         return ui.json(&rows);
     }
@@ -49,19 +51,18 @@ pub(crate) fn run(ui: &Ui, store: &Store, args: &DfArgs) -> Result<(), Failure> 
     }
     for row in rows.iter().filter(|row| !row.items.is_empty()) {
         ui.line("")?;
-        ui.line(details(row))?;
+        ui.line(details(row, listed.as_deref().unwrap_or_default()))?;
     }
     Ok(())
 }
 
-/// The names of the blobs of images that VMs use; `None` if it cannot be known.
-fn needed_layers(store: &Store, in_use: &BasesInUse) -> Option<BTreeSet<String>> {
-    let listed = images::open(store).ok()?.list().ok()?;
+/// The names of the blobs of images that VMs use.
+fn needed_layers(store: &Store, in_use: &BasesInUse, listed: &[Listed]) -> BTreeSet<String> {
     let records = listed.iter().map(|listed| &listed.record);
     let of_a_vm =
         |record: &&Record| !in_use.users_of(&store.paths().images().join(&record.base)).is_empty();
     let blobs = records.filter(of_a_vm).flat_map(Record::blobs);
-    Some(blobs.map(|digest| digest.hex().to_owned()).collect())
+    blobs.map(|digest| digest.hex().to_owned()).collect()
 }
 
 fn rows(usage: Usage, in_use: &BasesInUse, needed: Option<BTreeSet<String>>) -> Vec<Row> {
@@ -109,15 +110,25 @@ fn summary(rows: &[Row]) -> Table {
     table
 }
 
-fn details(row: &Row) -> Table {
+/// What a base is called: its names, if it has any, and the beginning of its digest.
+fn shown_as(used: &Used, listed: &[Listed]) -> String {
+    let file = used.path.file_name().unwrap_or_default().to_string_lossy();
+    let records = listed.iter().map(|listed| &listed.record).filter(|it| it.base == file);
+    let names: Vec<_> = records.map(|record| record.reference.as_str()).collect();
+    match (names.as_slice(), file.get(..12)) {
+        ([_, ..], Some(digest)) => printable(&format!("{} ({digest})", names.join(", "))),
+        _ => printable(&file),
+    }
+}
+
+fn details(row: &Row, listed: &[Listed]) -> Table {
     let kind = row.kind.to_uppercase();
     let mut table = output::table([&kind, "SIZE", "APPARENT", "VMS"], &[1, 2]);
     for used in &row.items {
-        let name = used.path.file_name().unwrap_or_default().to_string_lossy();
         let vms: Vec<_> = used.vms.iter().map(ToString::to_string).collect();
         let vms = if vms.is_empty() { "-".to_owned() } else { vms.join(" ") };
         table.add_row([
-            printable(&name),
+            shown_as(used, listed),
             human_bytes(used.bytes),
             human_bytes(used.apparent_bytes),
             vms,

@@ -11,6 +11,7 @@ use super::exec::{self, ExecOptions, Job};
 use super::rm;
 use super::start::{self, StartMode};
 use crate::failure::Failure;
+use crate::images;
 use crate::output::Ui;
 use crate::session::{self, Manner};
 use crate::signals::Signals;
@@ -63,7 +64,8 @@ pub(crate) fn run(ui: &Ui, store: &Store, args: RunArgs) -> Result<ExitCode, Fai
     let id = create::create(ui, store, &image, config, |of_image| {
         words = of_image.command(entrypoint.as_deref(), &command);
         if words.is_empty() {
-            let failure = Failure::new(format!("{image} says nothing of what to run"));
+            let failure =
+                Failure::new(format!("{} says nothing of what to run", images::quoted(&image)));
             return Err(failure.hint(format!("give a command: bandsox run {image} -- CMD")));
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use bandsox_oci::{Digest, Phase, Progress};
+use bandsox_oci::{Digest, Image, Phase, Progress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output::{Ui, human_bytes};
@@ -57,8 +57,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The image is there.
-    pub(crate) fn end(self) {
+    /// The image is there. If it was not there before, what of it is not honoured is worth a word.
+    pub(crate) fn end(self, image: &Image) {
         let seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let bytes = seen.pulled.values().copied().fold(0, u64::saturating_add);
         if bytes > 0 {
@@ -68,6 +68,12 @@ impl<'a> Watch<'a> {
                 self.image,
                 human_bytes(bytes)
             ));
+        }
+        if seen.bars.is_empty() {
+            return;
+        }
+        for ignored in &image.ignored {
+            self.ui.warn(format!("{}: {ignored}", self.image));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::bed::{bandsox, outcome};
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 31] = [
     "init",
     "create",
     "start",
@@ -21,6 +21,15 @@ const COMMANDS: [&str; 22] = [
     "upload",
     "download",
     "cp",
+    "image",
+    "image pull",
+    "image ls",
+    "image inspect",
+    "image rm",
+    "image prune",
+    "image import",
+    "image export",
+    "df",
     "doctor",
     "cleanup",
     "completion",
@@ -36,7 +45,7 @@ fn the_reference_is_as_it_was_reviewed() {
     };
     // The global options are the same everywhere and shown once.
     let own = |command: &str| {
-        let text = help(&[command]);
+        let text = help(&command.split(' ').collect::<Vec<_>>());
         let global = text.find("\nGlobal options:").expect("they are there");
         let after = text[global..].find("\nExamples:").map_or("", |at| &text[global + at..]);
         format!("{}{after}", &text[..global])
@@ -44,6 +53,23 @@ fn the_reference_is_as_it_was_reviewed() {
     let reference = COMMANDS.map(|command| format!("# bandsox {command}\n\n{}", own(command)));
 
     insta::assert_snapshot!("reference", format!("{}\n\n{}", help(&[]), reference.join("\n\n")));
+}
+
+#[test]
+fn every_command_that_the_help_lists_has_its_section() {
+    for of in [&[][..], &["image"]] {
+        let (_, text, _) = outcome(bandsox().args(of).arg("--help"));
+        let listed = text.lines().skip_while(|line| *line != "Commands:").skip(1);
+        let listed = listed.take_while(|line| !line.is_empty()).filter_map(|line| {
+            line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?.split(' ').next()
+        });
+        let listed: Vec<_> = listed.filter(|name| *name != "help").collect();
+        assert!(listed.len() > 5, "{listed:?}");
+        for name in listed {
+            let command = [of, &[name]].concat().join(" ");
+            assert!(COMMANDS.contains(&command.as_str()), "{command:?} has no section");
+        }
+    }
 }
 
 #[test]

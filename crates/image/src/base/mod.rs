@@ -29,6 +29,7 @@ pub use identity::{ChangedError, Identity};
 pub use layers::{Layer, LayerError, LayersError, Progress, from_layers};
 pub use limits::Limits;
 pub use prepare::{Base, PrepareError, prepare};
+pub use sources::forget_lost_images;
 pub use tar::TarError;
 #[cfg(feature = "fuzzing")]
 pub(crate) use tar::add as fill_from_tar;

@@ -161,6 +161,14 @@ pub enum FetchError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// No mirror had it, and the registry has not either.
+    #[error("no mirror had it ({}), nor the registry", mirrors.iter().map(chain).collect::<Vec<_>>().join("; "))]
+    Everywhere {
+        /// What the mirrors said, in the order in which they were asked.
+        mirrors: Vec<FetchError>,
+        /// What the registry itself said.
+        source: Box<FetchError>,
+    },
     /// Something else went wrong meanwhile.
     #[error("stopped, since the pull had failed")]
     Cancelled,
@@ -349,6 +357,15 @@ impl Patience {
 }
 
 impl FetchError {
+    /// From what mirrors, and at last the registry, said.
+    pub(crate) fn of_all(mut failures: Vec<Self>) -> Self {
+        match failures.pop() {
+            None => Self::Cancelled,
+            Some(last) if failures.is_empty() => last,
+            Some(last) => Self::Everywhere { mirrors: failures, source: Box::new(last) },
+        }
+    }
+
     fn verdict(&self) -> Verdict {
         match self {
             Self::TooManyRequests { retry_after, .. } => Verdict::Again(*retry_after),
@@ -364,6 +381,7 @@ impl FetchError {
             Self::Request { .. } | Self::Broken { .. } | Self::Truncated { .. } => {
                 Verdict::Again(None)
             }
+            Self::Everywhere { source, .. } => source.verdict(),
             Self::Token { source, .. } if source.is_temporary() => Verdict::Again(None),
             Self::WrongDigest { .. } | Self::TooLong { .. } => Verdict::OnceMore,
             Self::Denied { .. }
@@ -386,6 +404,17 @@ impl FetchError {
             Verdict::Again(_) | Verdict::OnceMore | Verdict::GiveUp => None,
         }
     }
+}
+
+/// An error and everything behind it, in one line.
+fn chain(error: &FetchError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
 }
 
 fn advice(host: &str, credentials: bool) -> String {

@@ -14,7 +14,7 @@ pub use fetch::{FetchError, Patience};
 pub(crate) use fetch::{Job, Origin, Piece, fetch};
 pub(crate) use partial::{Partial, Slot};
 
-use crate::atomic::{self, TEMP_PREFIX};
+use crate::atomic;
 use crate::cancel::Cancel;
 use crate::digest::{Digest, Hasher};
 use crate::manifest::Descriptor;
@@ -98,7 +98,7 @@ impl Blobs {
         progress: &mut dyn FnMut(u64),
     ) -> io::Result<Stored> {
         let dir = self.partial_dir();
-        let mut file = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(&dir)?;
+        let mut file = atomic::temp_in(&dir)?;
         let (mut hasher, mut size) = (Hasher::default(), 0u64);
         let mut buffer = vec![0; 256 << 10];
         loop {
@@ -109,7 +109,7 @@ impl Blobs {
                 Err(error) => return Err(error),
             };
             let bytes = buffer.get(..got).unwrap_or_default();
-            file.write_all(bytes)?;
+            file.as_file_mut().write_all(bytes)?;
             hasher.update(bytes);
             size = size.saturating_add(u64::try_from(got).unwrap_or(u64::MAX));
             progress(u64::try_from(got).unwrap_or(u64::MAX));

@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
+use super::draft::Draft;
 use super::list::ResolveError;
-use crate::atomic::{self, TEMP_PREFIX};
+use crate::atomic::{TEMP_PREFIX, temp_in};
 use crate::digest::{Digest, Hasher};
 use crate::local::layout::is_layout;
 use crate::lock::LockError;
 use crate::manifest::{self, Document, MAX_DOCUMENT_BYTES, Manifest, OCI_MANIFEST};
 use crate::name::registry_name;
 use crate::record::Record;
+use crate::source::shown;
 use crate::store::ImageStore;
 
 /// Where an image is written.
@@ -54,7 +56,10 @@ pub enum ExportError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// It was made of a disk, a directory or a plain tar.
-    #[error("image {reference} has no layers to export: it was not made from an OCI image")]
+    #[error(
+        "image {} has no layers to export: it was not made from an OCI image",
+        shown(reference)
+    )]
     NoLayers {
         /// Its name.
         reference: String,
@@ -80,7 +85,7 @@ pub enum ExportError {
         path: PathBuf,
     },
     /// The destination cannot be written.
-    #[error("could not write image {reference}")]
+    #[error("could not write image {}", shown(reference))]
     Write {
         /// Its name.
         reference: String,
@@ -103,8 +108,8 @@ impl Sink for Dir<'_> {
         let path = self.0.join(name);
         let parent = path.parent().unwrap_or(self.0);
         fs::create_dir_all(parent)?;
-        let mut file = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(parent)?;
-        io::copy(content, &mut file)?;
+        let mut file = temp_in(parent)?;
+        io::copy(content, file.as_file_mut())?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         file.as_file().set_permissions(mode)?;
         file.as_file().sync_all()?;
@@ -195,15 +200,10 @@ impl ImageStore {
                 tar.0.into_inner().and_then(|mut out| out.flush()).map_err(error)
             }
             Output::File(path) => {
-                let path = cwd.join(path);
-                let dir = path.parent().unwrap_or(cwd);
-                let builder = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(dir);
-                let mut tar = Tar(tar::Builder::new(builder.map_err(error)?));
+                let draft = Draft::begin(&cwd.join(path)).map_err(error)?;
+                let mut tar = Tar(tar::Builder::new(draft));
                 fill(&mut tar)?;
-                let file = tar.0.into_inner().map_err(error)?;
-                file.as_file().sync_all().map_err(error)?;
-                file.persist(&path).map_err(|failed| error(failed.error))?;
-                atomic::sync_dir(dir).map_err(error)
+                tar.0.into_inner().and_then(Draft::publish).map_err(error)
             }
         }
     }

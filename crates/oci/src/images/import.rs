@@ -10,7 +10,7 @@ use bandsox_image::base::{Limits, PrepareError, prepare};
 use bandsox_image::decoder;
 
 use super::allocated;
-use crate::atomic::{TEMP_PREFIX, sync_dir};
+use crate::atomic::{sync_dir, temp_in};
 use crate::builder::BaseBuilder;
 use crate::digest::Hasher;
 use crate::local::layout::is_layout;
@@ -114,7 +114,7 @@ impl ImageStore {
     /// Copies a disk, without its zeros, to a name by its digest.
     fn copy_disk(&self, from: &Path) -> io::Result<PathBuf> {
         let mut input = File::open(from)?;
-        let mut file = tempfile::Builder::new().prefix(TEMP_PREFIX).tempfile_in(self.dir())?;
+        let mut file = temp_in(self.dir())?;
         let mut hasher = Hasher::default();
         let mut block = vec![0; 64 << 10];
         let mut size = 0u64;
@@ -128,9 +128,9 @@ impl ImageStore {
             size = size.saturating_add(u64::try_from(got).unwrap_or(u64::MAX));
             hasher.update(&block);
             if block.iter().any(|byte| *byte != 0) {
-                file.write_all(&block)?;
+                file.as_file_mut().write_all(&block)?;
             } else {
-                file.seek(SeekFrom::Start(size))?;
+                file.as_file_mut().seek(SeekFrom::Start(size))?;
             }
         }
         file.as_file().set_len(size)?;
@@ -145,6 +145,9 @@ impl ImageStore {
 
 /// The canonical form of a name that may be given to an image.
 fn imported_name(name: &str) -> Result<String, ImportError> {
+    if name.is_empty() {
+        return Err(SourceError::Empty.into());
+    }
     let parsed = registry_name(name)?;
     if parsed.digest().is_some() {
         return Err(ImportError::Pinned { name: name.to_owned() });

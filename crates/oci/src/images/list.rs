@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::allocated;
-use crate::config::ImageConfig;
+use crate::config::Described;
 use crate::record::Record;
-use crate::source::{Source, SourceError};
+use crate::source::{Source, SourceError, shown};
 use crate::store::ImageStore;
 
 /// One line of a list.
@@ -32,7 +32,9 @@ pub struct Inspected {
     /// Where the base image is, or would be.
     pub base_path: PathBuf,
     /// How it wants to be run; `None` if that is not there.
-    pub config: Option<ImageConfig>,
+    pub config: Option<Described>,
+    /// What of its config no VM can be given, and why.
+    pub ignored: Vec<String>,
     /// Other names for the same base.
     pub also_known_as: Vec<String>,
 }
@@ -58,13 +60,13 @@ pub enum ResolveError {
     #[error(transparent)]
     Name(#[from] SourceError),
     /// No image has that name or digest.
-    #[error("there is no image {name:?} here")]
+    #[error("there is no image {:?} here", shown(name))]
     NotFound {
         /// What was asked for.
         name: String,
     },
     /// A digest, or the beginning of one, of several.
-    #[error("{name:?} stands for several images: {}", .candidates.join(", "))]
+    #[error("{:?} stands for several images: {}", shown(name), .candidates.join(", "))]
     Ambiguous {
         /// What was asked for.
         name: String,
@@ -95,8 +97,10 @@ impl ImageStore {
         let others = others.filter(|it| it.base == record.base && it.reference != record.reference);
         let also_known_as = others.map(|it| it.reference).collect();
         let base_path = self.dir().join(&record.base);
-        let config = self.image(record.clone()).map(|image| image.config);
-        Ok(Inspected { listed: self.listed(record), base_path, config, also_known_as })
+        let (config, ignored) =
+            self.image(record.clone()).map(|image| (image.config, image.ignored)).unzip();
+        let ignored = ignored.iter().flatten().map(ToString::to_string).collect();
+        Ok(Inspected { listed: self.listed(record), base_path, config, ignored, also_known_as })
     }
 
     /// The record that a name or a digest stands for.
@@ -106,7 +110,7 @@ impl ImageStore {
     /// [`ResolveError`].
     pub fn resolve(&self, name: &str, cwd: &Path) -> Result<Record, ResolveError> {
         let records = self.all_records()?;
-        let parsed = Source::parse(name);
+        let parsed = Source::of_host(name, cwd);
         let canonical = parsed.as_ref().map(|source| source.canonical(cwd)).unwrap_or_default();
         let by_name = |record: &&Record| record.reference == canonical || record.reference == name;
         if let Some(record) = records.iter().find(by_name) {

@@ -1,5 +1,6 @@
 //! What is done with images that are there.
 
+mod draft;
 mod export;
 mod import;
 mod list;
@@ -14,8 +15,9 @@ pub use remove::{RemoveError, Removed};
 
 use std::path::Path;
 
-/// Says which VMs use a base image; empty for none. Whoever cannot tell must not answer "none".
-pub type InUse<'a> = dyn Fn(&Path) -> Vec<String> + 'a;
+/// Says which VMs use a base image, but for those that were made under one of some names, its other ones; empty for none.
+/// Whoever cannot tell must not answer "none".
+pub type InUse<'a> = dyn Fn(&Path, &[&str]) -> Vec<String> + 'a;
 
 /// How much room a file takes. Unit: bytes.
 fn allocated(path: &Path) -> u64 {

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bandsox_image::base::forget_lost_images;
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
@@ -46,6 +47,8 @@ pub enum PrunedKind {
     Base,
     /// A record that cannot be read.
     Record,
+    /// A note of what a base image that is not there was made of.
+    Hint,
     /// The rest of an interrupted write.
     Temporary,
 }
@@ -122,9 +125,18 @@ impl ImageStore {
             }
         }
         for (name, path) in names(self.dir())? {
-            if is_base(&name) && !bases.contains(name.as_str()) && in_use(&path).is_empty() {
+            if is_temporary(&name) {
+                pruned.take(PrunedKind::Temporary, path)?;
+            } else if is_base(&name)
+                && !bases.contains(name.as_str())
+                && in_use(&path, &[]).is_empty()
+            {
                 pruned.take(PrunedKind::Base, path)?;
             }
+        }
+        let dir_error = |source| PruneError::File { path: self.dir().to_owned(), source };
+        for path in forget_lost_images(self.dir()).map_err(dir_error)? {
+            pruned.items.push(PrunedItem { kind: PrunedKind::Hint, path, bytes: 0 });
         }
         Ok(pruned)
     }

@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
+use bandsox_image::base::forget_lost_images;
+
 use super::list::ResolveError;
 use super::{InUse, allocated};
 use crate::atomic;
 use crate::digest::Digest;
 use crate::lock::{self, LockError};
 use crate::record::Record;
+use crate::source::shown;
 use crate::store::ImageStore;
 
 /// What was taken away.
@@ -33,8 +36,8 @@ pub enum RemoveError {
     /// The images cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// VMs have it as their base.
-    #[error("image {reference} is in use by {}", .vms.join(", "))]
+    /// VMs were made from it.
+    #[error("image {} is in use by {}", shown(reference), listed(vms))]
     InUse {
         /// Its name.
         reference: String,
@@ -42,13 +45,22 @@ pub enum RemoveError {
         vms: Vec<String>,
     },
     /// A file cannot be deleted, or the records not be read.
-    #[error("could not remove image {reference}")]
+    #[error("could not remove image {}", shown(reference))]
     Files {
         /// Its name.
         reference: String,
         /// What the operating system said.
         source: io::Error,
     },
+}
+
+/// The first few of many.
+fn listed(vms: &[String]) -> String {
+    let first = vms.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match vms.len().saturating_sub(10) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
 }
 
 impl ImageStore {
@@ -70,13 +82,13 @@ impl ImageStore {
         let all = self.records.all().map_err(error)?;
         let others: Vec<Record> =
             all.whole.into_iter().filter(|other| other.reference != reference).collect();
-        let shared = others.iter().any(|other| other.base == record.base);
+        let same_base = others.iter().filter(|other| other.base == record.base);
+        let same_base: Vec<&str> = same_base.map(|other| other.reference.as_str()).collect();
+        let shared = !same_base.is_empty();
         let base = self.dir().join(&record.base);
-        if !shared {
-            let vms = in_use(&base);
-            if !vms.is_empty() {
-                return Err(RemoveError::InUse { reference, vms });
-            }
+        let vms = in_use(&base, &same_base);
+        if !vms.is_empty() {
+            return Err(RemoveError::InUse { reference, vms });
         }
         self.records.delete(&reference).map_err(error)?;
         let kept: BTreeSet<&Digest> = others.iter().flat_map(Record::blobs).collect();
@@ -90,6 +102,7 @@ impl ImageStore {
             bytes = bytes.saturating_add(allocated(&path));
             atomic::delete(&path).map_err(error)?;
         }
+        forget_lost_images(self.dir()).map_err(error)?;
         Ok(Removed { reference: record.reference, base_removed: !shared, bytes })
     }
 }

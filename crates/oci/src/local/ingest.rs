@@ -58,7 +58,7 @@ pub(super) fn ingest(
     let mut archive = Archive::new(decoder(input).map_err(LocalError::Tar)?);
     let mut count = 0u64;
     for entry in archive.entries().map_err(LocalError::Tar)? {
-        let mut entry = entry.map_err(|error| match (count, error.kind()) {
+        let entry = entry.map_err(|error| match (count, error.kind()) {
             // What the first header is not, the bytes of it do not explain.
             (0, io::ErrorKind::Other) => LocalError::NoTar,
             _ => LocalError::Tar(error),
@@ -73,8 +73,14 @@ pub(super) fn ingest(
         let name = plain(&String::from_utf8_lossy(&entry.path_bytes()));
         let kind = entry.header().entry_type();
         if [EntryType::Regular, EntryType::Continuous, EntryType::GNUSparse].contains(&kind) {
-            let file_error = |source| LocalError::File { path: blobs.partial_dir(), source };
-            let stored = blobs.take(&mut entry, progress).map_err(file_error)?;
+            let mut content = Content { entry, broke: false };
+            let stored = blobs.take(&mut content, progress).map_err(|source| {
+                if content.broke {
+                    LocalError::Tar(source)
+                } else {
+                    LocalError::File { path: blobs.partial_dir(), source }
+                }
+            })?;
             if stored.new {
                 members.added.push(stored.descriptor.digest.clone());
             }
@@ -88,6 +94,20 @@ pub(super) fn ingest(
         }
     }
     Ok(())
+}
+
+/// A member that knows whether an error was its own.
+struct Content<R> {
+    entry: R,
+    broke: bool,
+}
+
+impl<R: Read> Read for Content<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let result = self.entry.read(buffer);
+        self.broke = result.is_err();
+        result
+    }
 }
 
 /// Without empty parts, `.` and `..`.

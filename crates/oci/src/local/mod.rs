@@ -8,14 +8,14 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::manifest::{Document, IndexEntry, Manifest, ManifestError};
-use crate::source::Pick;
+use crate::source::{Pick, shown};
 
 /// Why a layout or an archive cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LocalError {
     /// A file cannot be read or written.
-    #[error("could not read or write {path}")]
+    #[error("could not read or write {}", shown(&path.to_string_lossy()))]
     File {
         /// Which file.
         path: PathBuf,
@@ -23,7 +23,7 @@ pub enum LocalError {
         source: io::Error,
     },
     /// The directory is something else.
-    #[error("{path} is not an OCI layout: it has no oci-layout and index.json")]
+    #[error("{} is not an OCI layout: it has no oci-layout and index.json", shown(&path.to_string_lossy()))]
     NotALayout {
         /// The directory.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub enum LocalError {
         name: String,
     },
     /// No image has the wanted name.
-    #[error("there is no image {wanted:?}; there is: {}", .available.join(", "))]
+    #[error("there is no image {:?}; {}", shown(wanted), named(available))]
     NoSuchName {
         /// What was asked for.
         wanted: String,
@@ -69,7 +69,7 @@ pub enum LocalError {
         available: Vec<String>,
     },
     /// Several images, and none was named.
-    #[error("there are several images; name one of: {}", .available.join(", "))]
+    #[error("there are several images, and none was named; {}", named(available))]
     Several {
         /// What there is.
         available: Vec<String>,
@@ -77,6 +77,14 @@ pub enum LocalError {
     /// An index or a manifest in it cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+}
+
+fn named(available: &[String]) -> String {
+    if available.is_empty() {
+        "no image in it has a name".to_owned()
+    } else {
+        format!("there is: {}", available.join(", "))
+    }
 }
 
 /// The entries of a layout's index among which the platform decides.

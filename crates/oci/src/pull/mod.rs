@@ -21,7 +21,7 @@ use crate::platform::Platform;
 use crate::progress::{Phase, Progress, Report};
 use crate::record::Record;
 use crate::registry::RegistrySettings;
-use crate::source::Source;
+use crate::source::{Source, shown};
 use crate::store::{Image, ImageStore};
 
 /// When to ask where an image comes from.
@@ -69,10 +69,20 @@ impl Default for PullOptions {
 #[non_exhaustive]
 pub enum PullError {
     /// [`Policy::Never`], and it is not there.
-    #[error("image {reference} is not here, and is not to be pulled")]
+    #[error("image {} is not here, and is not to be pulled", shown(reference))]
     NotHere {
         /// Its canonical name.
         reference: String,
+    },
+    /// The name is here for another machine, and nobody is to be asked for the one that is wanted.
+    #[error("image {} is here for {here}, not for {wanted}", shown(reference))]
+    OtherPlatform {
+        /// Its canonical name.
+        reference: String,
+        /// What it is for.
+        here: Box<Platform>,
+        /// What was asked for.
+        wanted: Box<Platform>,
     },
     /// The images are being taken away.
     #[error(transparent)]
@@ -86,7 +96,7 @@ pub enum PullError {
         source: Box<FetchError>,
     },
     /// The manifest is not one that we can use.
-    #[error("image {reference} cannot be used")]
+    #[error("image {} cannot be used", shown(reference))]
     Manifest {
         /// Its canonical name.
         reference: String,
@@ -94,7 +104,7 @@ pub enum PullError {
         source: Box<ManifestError>,
     },
     /// Nor is the config.
-    #[error("image {reference} cannot be used")]
+    #[error("image {} cannot be used", shown(reference))]
     Config {
         /// Its canonical name.
         reference: String,
@@ -102,7 +112,7 @@ pub enum PullError {
         source: Box<ConfigError>,
     },
     /// The layout or the archive cannot be used.
-    #[error("image {reference} cannot be used")]
+    #[error("image {} cannot be used", shown(reference))]
     Local {
         /// Its canonical name.
         reference: String,
@@ -110,7 +120,7 @@ pub enum PullError {
         source: Box<LocalError>,
     },
     /// The layers do not make a base image.
-    #[error("could not build a base of image {reference}")]
+    #[error("could not build a base of image {}", shown(reference))]
     Build {
         /// Its canonical name.
         reference: String,
@@ -118,7 +128,7 @@ pub enum PullError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// The store cannot be written.
-    #[error("could not store image {reference}")]
+    #[error("could not store image {}", shown(reference))]
     Store {
         /// Its canonical name.
         reference: String,
@@ -163,15 +173,21 @@ impl ImageStore {
     ) -> Result<Image, PullError> {
         let _kept = self.keep()?;
         let reference = source.canonical(&options.cwd);
-        let here =
-            self.find(&reference).filter(|image| options.platform.accepts(&image.record.platform));
-        match (policy, here) {
-            (Policy::Never, None) => return Err(PullError::NotHere { reference }),
-            (Policy::Never, Some(image)) => return Ok(image),
-            (Policy::Missing, Some(image)) if matches!(source, Source::Registry(_)) => {
-                return Ok(image);
+        let asks = match policy {
+            Policy::Always => true,
+            // Whether a file of this host has changed is told by a look at it.
+            Policy::Missing => !matches!(source, Source::Registry(_)),
+            Policy::Never => false,
+        };
+        match self.find(&reference).filter(|_| !asks) {
+            Some(image) if options.platform.accepts(&image.record.platform) => return Ok(image),
+            Some(image) => {
+                let (here, wanted) = (Box::new(image.record.platform), options.platform.clone());
+                let wanted = Box::new(wanted);
+                return Err(PullError::OtherPlatform { reference, here, wanted });
             }
-            (Policy::Always | Policy::Missing, _) => {}
+            None if policy == Policy::Never => return Err(PullError::NotHere { reference }),
+            None => {}
         }
         match source {
             Source::Registry(name) => self.pull_registry(name, options, builder, report),
@@ -239,7 +255,7 @@ impl ImageStore {
             done: record.size,
             total: record.size,
         });
-        Ok(Image { record, base, config: file.config })
+        Ok(Image { record, base, config: file.config, ignored: file.ignored })
     }
 
     /// Deletes the layers that are no longer what they were when they were stored; whether there were any.

@@ -21,7 +21,7 @@ use crate::blobs::{FetchError, Origin, Patience, Piece};
 use crate::cancel::Cancel;
 use crate::digest::Digest;
 use crate::manifest::{ACCEPT, Descriptor, MAX_DOCUMENT_BYTES};
-use endpoint::Endpoint;
+use endpoint::{Answer, Endpoint};
 
 /// One repository of a registry.
 pub(crate) struct Registry {
@@ -52,15 +52,17 @@ impl Registry {
 
     /// A manifest or an index by its tag or its digest, with its bytes as the registry has them.
     pub(crate) fn manifest(&self, name: &str, cancel: &Cancel) -> Result<Vec<u8>, FetchError> {
-        let mut result = Err(FetchError::Cancelled);
+        let mut failures = Vec::new();
         for (index, endpoint) in self.endpoints.iter().enumerate() {
-            result = self.patiently(cancel, || self.manifest_from(endpoint, name));
-            if result.is_ok() {
-                self.chosen.store(index, Ordering::Relaxed);
-                break;
+            match self.patiently(cancel, || self.manifest_from(endpoint, name)) {
+                Ok(bytes) => {
+                    self.chosen.store(index, Ordering::Relaxed);
+                    return Ok(bytes);
+                }
+                Err(failure) => failures.push(failure),
             }
         }
-        result
+        Err(FetchError::of_all(failures))
     }
 
     fn manifest_from(&self, endpoint: &Endpoint, name: &str) -> Result<Vec<u8>, FetchError> {
@@ -113,15 +115,16 @@ impl Origin for Registry {
     fn open(&self, what: &Descriptor, offset: u64) -> Result<Piece, FetchError> {
         let path = format!("/v2/{}/blobs/{}", self.repository, what.digest);
         let chosen = self.chosen.load(Ordering::Relaxed);
-        let mut result = Err(FetchError::Cancelled);
+        let mut failures = Vec::new();
         for endpoint in self.endpoints.iter().skip(chosen) {
-            result = endpoint.get(&self.repository, &path, "*/*", offset);
-            if result.is_ok() {
-                break;
+            match endpoint.get(&self.repository, &path, "*/*", offset) {
+                Ok(Answer { from, body, .. }) => {
+                    return Ok(Piece { from, reader: Box::new(body) });
+                }
+                Err(failure) => failures.push(failure),
             }
         }
-        let response = result?;
-        Ok(Piece { from: response.from, reader: Box::new(response.body) })
+        Err(FetchError::of_all(failures))
     }
 
     fn patience(&self) -> &Patience {

@@ -9,7 +9,7 @@ use crate::builder::Lines;
 use crate::content::{layout, random, run, text};
 use crate::{names, options, pull};
 
-fn nobody(_: &Path) -> Vec<String> {
+fn nobody(_: &Path, _: &[&str]) -> Vec<String> {
     Vec::new()
 }
 
@@ -49,7 +49,20 @@ fn an_image_in_use_stays_and_its_last_name_takes_everything_along() {
     let layout = dir.path().join("layout");
     let second = store.import(&layout, "second:1", &options(), &Lines, &|_| {}).expect("imports");
     assert_eq!(second.base, image.base);
-    let used = |base: &Path| if base == image.base { vec!["vm1".to_owned()] } else { Vec::new() };
+    // A VM of the first name, then of the second.
+    let shared = image.base.clone();
+    let used_as = |used: String| {
+        let shared = shared.clone();
+        move |base: &Path, others: &[&str]| {
+            let elsewhere = base != shared || others.contains(&used.as_str());
+            if elsewhere { Vec::new() } else { vec!["vm1".to_owned()] }
+        }
+    };
+    let second_name = second.record.reference.clone();
+    let used = used_as(image.record.reference.clone());
+    let refused_first = store.remove(&name, dir.path(), &used).expect_err("is in use").to_string();
+    assert_eq!(refused_first, format!("image {name} is in use by vm1"));
+    let used = used_as(second_name);
 
     let untagged = store.remove(&name, dir.path(), &used).expect("only a name goes");
     let refused = store.remove("second:1", dir.path(), &used).expect_err("is in use").to_string();
@@ -77,6 +90,7 @@ fn a_prune_takes_what_nobody_has_and_nothing_else() {
         format!("{}.erofs", hex("4")),
         format!("refs/{}.json", hex("5")),
         "refs/.tmp-x".to_owned(),
+        ".tmp-x".to_owned(),
         "something else".to_owned(),
     ] {
         fs::write(images.join(path), "x").expect("writes");
@@ -84,10 +98,10 @@ fn a_prune_takes_what_nobody_has_and_nothing_else() {
     let used = images.join(format!("{}.erofs", hex("4")));
 
     let pruned = store
-        .prune(&|base| if base == used { vec!["damaged vm2".to_owned()] } else { Vec::new() })
+        .prune(&|base, _| if base == used { vec!["damaged vm2".to_owned()] } else { Vec::new() })
         .expect("prunes");
 
-    assert_eq!(pruned.items.len(), 5, "{pruned:?}");
+    assert_eq!(pruned.items.len(), 6, "{pruned:?}");
     assert!(used.exists() && images.join("something else").exists());
     assert_eq!(pull(&images, &name, Policy::Never).expect("is here"), image);
     assert_eq!(store.prune(&nobody).expect("prunes").items.len(), 1);

@@ -111,12 +111,13 @@ fn what_a_kill_leaves_is_swept_by_a_prune_and_not_while_it_is_being_written() {
     pull_and_kill(&images, &name, || {
         let half = fs::metadata(&partial).is_ok_and(|about| about.len() == 150_000);
         if half {
-            let busy = store.prune(&|_| Vec::new()).expect_err("a pull is under way").to_string();
+            let busy =
+                store.prune(&|_, _| Vec::new()).expect_err("a pull is under way").to_string();
             assert!(busy.contains("is being pulled"), "{busy}");
         }
         half
     });
-    let pruned = store.prune(&|_| Vec::new()).expect("prunes");
+    let pruned = store.prune(&|_, _| Vec::new()).expect("prunes");
 
     assert!(pruned.bytes() > 150_000);
     assert_eq!(names(&images.join("blobs/partial")), [""; 0]);

@@ -31,11 +31,11 @@ fn an_image_from_a_registry_has_its_blobs_its_record_and_its_config() {
 
     assert_eq!(image.record.reference, name);
     assert_eq!(image.record.layers.len(), 3);
-    assert_eq!(image.config.env.last().map(String::as_str), Some("A=b"));
-    assert_eq!(image.config.cmd, ["/bin/sh"]);
-    assert_eq!(image.config.user.as_deref(), Some("daemon"));
-    assert_eq!(image.config.working_dir.as_deref(), Some("/srv"));
-    assert_eq!(image.config.exposed_ports, ["80/tcp"]);
+    assert_eq!(image.config.honoured.env.last().map(String::as_str), Some("A=b"));
+    assert_eq!(image.config.honoured.cmd, ["/bin/sh"]);
+    assert_eq!(image.config.honoured.user.as_deref(), Some("daemon"));
+    assert_eq!(image.config.honoured.working_dir.as_deref(), Some("/srv"));
+    assert_eq!(image.config.honoured.exposed_ports, ["80/tcp"]);
     assert_eq!(fs::read_to_string(&image.base).expect("reads").lines().count(), 3);
     assert_eq!(fs::read_dir(images.join("blobs/sha256")).expect("lists").count(), 5);
     assert_eq!(fs::read_dir(images.join("blobs/partial")).expect("lists").count(), 0);
@@ -130,13 +130,16 @@ fn of_an_index_the_image_for_the_wanted_machine_is_taken() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let store = ImageStore::open(dir.path()).expect("opens");
     let source = Source::parse(&format!("{}/image:t", server.host())).expect("parses");
-    let pull_for = |platform: &str| {
+    let pull_by = |policy: Policy, platform: &str| {
         let options =
             PullOptions { platform: platform.parse().expect("parses"), ..crate::options() };
-        store.pull(&source, Policy::Missing, &options, &Lines, &|_| {})
+        store.pull(&source, policy, &options, &Lines, &|_| {})
     };
+    let pull_for = |platform: &str| pull_by(Policy::Always, platform);
 
     assert_eq!(pull_for("linux/amd64").expect("pulls").record.layers, [amd_digest]);
+    let other = pull_by(Policy::Missing, "linux/arm64").expect_err("is of another").to_string();
+    assert!(other.contains("is here for linux/amd64, not for linux/arm64"), "{other}");
     assert_eq!(pull_for("linux/arm64").expect("pulls").record.layers, [arm_digest]);
     let error = crate::chain(&pull_for("linux/s390x").expect_err("is not there"));
     assert!(

@@ -76,14 +76,14 @@ impl<'a> Pass<'a> {
         let report = CleanupReport { dry_run: mode == Mode::DryRun, ..CleanupReport::default() };
         let BasesInUse { vms, damaged } = store.bases_in_use()?;
         let named_after = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<VmId>().ok();
-        let readable = vms.iter().map(|(id, _)| id.clone());
+        let readable = vms.iter().map(|user| user.id.clone());
         Ok(Self {
             store,
             guard,
             mode,
             known: readable.chain(damaged.iter().filter_map(named_after)).collect(),
             going: BTreeSet::new(),
-            referenced: vms.into_iter().flat_map(|(_, paths)| paths).collect(),
+            referenced: vms.into_iter().flat_map(|user| user.paths).collect(),
             damaged,
             report,
         })

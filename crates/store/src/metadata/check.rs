@@ -5,7 +5,7 @@ use std::io;
 use bandsox_spec::{VmId, VmIdError};
 use serde_json::{Map, Value};
 
-use super::Metadata;
+use super::{IMAGE_REFERENCE, Metadata};
 
 /// Why nothing can be said about a VM although there is a file about it.
 #[derive(Debug, thiserror::Error)]
@@ -100,10 +100,11 @@ enum Shape {
     Object,
 }
 
-const SHAPES: [(&str, Shape); 15] = [
+const SHAPES: [(&str, Shape); 16] = [
     ("id", Shape::Text),
     ("name", Shape::Text),
     ("image", Shape::Text),
+    (IMAGE_REFERENCE, Shape::Text),
     ("vcpu", Shape::Whole),
     ("mem_mib", Shape::Whole),
     ("disk_size_mib", Shape::Whole),

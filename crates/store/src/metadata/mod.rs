@@ -88,6 +88,13 @@ impl Metadata {
         self.text("image")
     }
 
+    /// The canonical name of the image that the VM was made from; `None` if it was made from a path, or if the file does not
+    /// say, as those of older versions.
+    #[must_use]
+    pub fn image_reference(&self) -> Option<&str> {
+        self.text(IMAGE_REFERENCE)
+    }
+
     /// How many CPUs the VM has; the default if the file does not say.
     ///
     /// # Errors
@@ -261,7 +268,7 @@ impl Metadata {
     pub fn image_config(&self) -> ImageConfig {
         let recorded = self.object.get("image_config").cloned();
         let parsed = recorded.and_then(|value| serde_json::from_value::<ImageConfig>(value).ok());
-        parsed.and_then(|config| config.checked().ok()).unwrap_or_default()
+        parsed.map(|config| config.usable().0).unwrap_or_default()
     }
 
     /// Which engine was asked for.
@@ -292,6 +299,8 @@ impl Metadata {
         self.object.get(key).and_then(check::whole)
     }
 }
+
+const IMAGE_REFERENCE: &str = "image_reference";
 
 /// A path that metadata cannot hold, because JSON holds text only.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

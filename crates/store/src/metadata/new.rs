@@ -8,7 +8,7 @@ use bandsox_spec::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Metadata, PathNotText, text_of, time};
+use super::{IMAGE_REFERENCE, Metadata, PathNotText, text_of, time};
 
 /// Everything about a VM that its creator decides.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct NewVm {
     pub name: Option<VmName>,
     /// The image as its creator named it.
     pub image: String,
+    /// The image's canonical name; `None` for a VM of a path.
+    pub image_reference: Option<String>,
     /// The prepared base image.
     pub rootfs_path: PathBuf,
     /// What that base image is, to be checked at every start.
@@ -67,7 +69,9 @@ impl NewVm {
             ("status_reason", Value::Null),
             ("image_config", json!(self.image_config)),
         ];
-        let object = entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let reference = self.image_reference.map(|reference| (IMAGE_REFERENCE, json!(reference)));
+        let entries = entries.into_iter().chain(reference);
+        let object = entries.map(|(key, value)| (key.to_owned(), value)).collect();
         Ok(Metadata { id: id.clone(), object })
     }
 }

@@ -127,6 +127,7 @@ pub(crate) fn new_vm(name: Option<&str>) -> NewVm {
         disk_size_mib: DiskSizeMib::default(),
         env_vars: vec!["TOKEN=secret".parse().expect("a valid variable")],
         engine: EngineChoice::Auto,
+        image_reference: None,
         image_config: ImageConfig::default(),
     }
 }

@@ -49,3 +49,26 @@ fn damaged_metadata_are_named_as_they_may_need_any_image() {
     assert_eq!(in_use.damaged, [path]);
     assert!(in_use.vms.is_empty());
 }
+
+#[test]
+fn a_vm_counts_for_the_name_that_it_was_made_under_and_for_each_if_that_is_not_known() {
+    let scene = Scene::new();
+    let base = scene.store.paths().images().join("aa.erofs");
+    let vm = |reference: Option<&str>| {
+        let image_reference = reference.map(str::to_owned);
+        let vm =
+            bandsox_store::NewVm { rootfs_path: base.clone(), image_reference, ..new_vm(None) };
+        scene.store.create(vm).expect("created").id().clone()
+    };
+    let (first, gone, unknown) = (vm(Some("a:1")), vm(Some("old:1")), vm(None));
+
+    let in_use = scene.store.bases_in_use().expect("listed");
+
+    let users = |others: &[&str]| {
+        let users = in_use.users_but_of(&base, others);
+        [&first, &gone, &unknown].map(|id| users.contains(id))
+    };
+    assert_eq!(users(&["b:1"]), [true; 3], "the users of a:1");
+    assert_eq!(users(&["a:1"]), [false, true, true], "the users of b:1");
+    assert_eq!(users(&[]), [true; 3], "the users of the base");
+}

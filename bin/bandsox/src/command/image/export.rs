@@ -1,8 +1,9 @@
 //! `bandsox image export`
 
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
-use bandsox_oci::{Destination, ExportError, Output};
+use bandsox_oci::{Destination, ExportError, Output, Pick, Source};
 use bandsox_store::Store;
 
 use crate::failure::{Explain as _, Failure};
@@ -11,7 +12,8 @@ use crate::output::Ui;
 
 /// Write an image out for other programs
 ///
-/// The same image gives the same bytes.
+/// The same image gives the same bytes. What was imported from a disk, a directory or a tar of a root
+/// file system has no layers and cannot be exported. A FILE appears when it is whole.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -30,6 +32,12 @@ pub(crate) struct ExportArgs {
 
 pub(super) fn run(ui: &Ui, store: &Store, args: &ExportArgs) -> Result<(), Failure> {
     let ExportArgs { image, to } = args;
+    let cannot = || format!("cannot export image {}", images::quoted(image));
+    if is_stdout(to) && io::stdout().is_terminal() {
+        return Err(Failure::new("an archive is nothing for a terminal")
+            .hint("send it to a file or a program: … docker-archive:- | docker load")
+            .context(cannot()));
+    }
     images::open(store)?
         .export(image, &std::env::current_dir()?, to)
         .map_err(|error| {
@@ -37,9 +45,14 @@ pub(super) fn run(ui: &Ui, store: &Store, args: &ExportArgs) -> Result<(), Failu
             let hint = unknown.then(|| "`bandsox image ls` shows all images".to_owned());
             Failure::from(error).hint_if(hint)
         })
-        .context(format!("cannot export image {image}"))?;
-    ui.message(format!("Exported image {image}"));
+        .context(cannot())?;
+    ui.message(format!("Exported image {}", images::quoted(image)));
     Ok(())
+}
+
+fn is_stdout(to: &Destination) -> bool {
+    use Destination::{DockerArchive, OciArchive};
+    matches!(to, OciArchive(Output::Stdout) | DockerArchive(Output::Stdout))
 }
 
 /// Reads where to write.
@@ -55,11 +68,15 @@ fn destination(text: &str) -> Result<Destination, String> {
     };
     match kind {
         "oci" => {
-            let (dir, tag) = match rest.rsplit_once(':') {
-                Some((dir, tag)) if !tag.contains('/') => (dir, Some(tag.to_owned())),
-                Some(_) | None => (rest, None),
-            };
-            Ok(Destination::Layout { dir: Path::new(dir).to_owned(), tag })
+            let source = Source::of_host(text, Path::new("")).map_err(|error| error.to_string())?;
+            let Source::Layout { dir, pick } = source else { return Err(wants.to_owned()) };
+            if pick == Pick::Only {
+                Ok(Destination::Layout { dir, tag: None })
+            } else if let Pick::Name(tag) = pick {
+                Ok(Destination::Layout { dir, tag: Some(tag) })
+            } else {
+                Err(format!("a digest is no name; {wants}"))
+            }
         }
         "oci-archive" => Ok(Destination::OciArchive(output())),
         "docker-archive" => Ok(Destination::DockerArchive(output())),
@@ -77,9 +94,9 @@ mod tests {
             Ok(Destination::Layout { dir: dir.into(), tag: tag.map(str::to_owned) })
         };
         assert_eq!(destination("oci:d:1.0"), layout("d", Some("1.0")));
-        assert_eq!(destination("oci:/a:b/c"), layout("/a:b/c", None));
+        assert_eq!(destination("oci:d:name/x:1.0"), layout("d", Some("name/x:1.0")));
         assert_eq!(destination("oci-archive:-"), Ok(Destination::OciArchive(Output::Stdout)));
-        for bad in ["x.tar", "oci:", "tar:x"] {
+        for bad in ["x.tar", "oci:", "tar:x", "oci:d:a b"] {
             destination(bad).expect_err(bad);
         }
     }

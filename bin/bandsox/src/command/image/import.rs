@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use bandsox_oci::Layers;
+use bandsox_oci::{Layers, PullOptions};
 use bandsox_store::Store;
 
 use crate::failure::{Explain as _, Failure};
-use crate::images::{self, PullArgs};
+use crate::images::{self, MachineArgs};
 use crate::output::Ui;
 
 /// Give a name to an image or root file system that is in a file or directory
@@ -24,22 +24,23 @@ pub(crate) struct ImportArgs {
     #[arg(value_name = "PATH")]
     path: PathBuf,
 
-    /// Name that it gets
+    /// Name that it gets, as one in a registry, with or without a tag
     #[arg(value_name = "NAME")]
     name: String,
 
     #[command(flatten)]
-    pull: PullArgs,
+    machine: MachineArgs,
 }
 
 pub(super) fn run(ui: &Ui, store: &Store, args: &ImportArgs) -> Result<(), Failure> {
-    let ImportArgs { path, name, pull } = args;
-    let options = images::options(store, pull)?;
+    let ImportArgs { path, name, machine: MachineArgs { platform } } = args;
+    let options = PullOptions { platform: platform.clone(), ..PullOptions::default() };
     let watch = images::Watch::begin(ui, name);
     let imported = images::open(store)?
         .import(path, name, &options, &Layers::default(), &|step| watch.see(&step))
-        .context(format!("cannot import {} as {name}", path.display()))?;
-    drop(watch);
+        .map_err(images::advised)
+        .context(format!("cannot import {} as {}", path.display(), images::quoted(name)))?;
+    watch.end(&imported);
     if ui.is_json() {
         return ui.json(&imported.record);
     }

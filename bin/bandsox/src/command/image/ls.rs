@@ -10,6 +10,9 @@ use crate::images;
 use crate::output::{self, Ui, ago, human_bytes, printable};
 
 /// List the images that are here
+///
+/// SIZE is what its registry has, compressed; ON DISK what VMs are made from, once for all of them;
+/// VMS how many were made under this name. `bandsox df` has the sums.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -27,11 +30,13 @@ struct Row {
 
 pub(super) fn run(ui: &Ui, store: &Store, args: &LsArgs) -> Result<(), Failure> {
     let LsArgs {} = args;
-    let images = images::open(store)?;
+    let here = images::open(store)?;
     let in_use = store.bases_in_use()?;
-    let rows = images.list()?.into_iter().map(|listed| {
-        let users = in_use.users_of(&store.paths().images().join(&listed.record.base));
-        Row { vms: users.iter().map(ToString::to_string).collect(), listed }
+    let listed = here.list()?;
+    let rows = listed.iter().map(|row| {
+        let base = store.paths().images().join(&row.record.base);
+        let users = in_use.users_but_of(&base, &images::other_names(&listed, &row.record));
+        Row { vms: users.iter().map(ToString::to_string).collect(), listed: row.clone() }
     });
     let rows: Vec<Row> = rows.collect();
     if ui.is_json() {

@@ -1,6 +1,6 @@
 //! `bandsox image prune`
 
-use bandsox_oci::ImageStore;
+use bandsox_oci::{ImageStore, Listed, Removed};
 use bandsox_store::Store;
 use serde_json::json;
 
@@ -25,9 +25,9 @@ pub(crate) struct PruneArgs {
 }
 
 pub(super) fn run(ui: &Ui, store: &Store, args: &PruneArgs) -> Result<(), Failure> {
-    let images = images::open(store)?;
-    let removed = if args.all { remove_unused(store, &images)? } else { Vec::new() };
-    let pruned = images.prune(&images::users(store))?;
+    let here = images::open(store)?;
+    let removed = if args.all { remove_unused(store, &here)? } else { Vec::new() };
+    let pruned = here.prune(&images::users(store))?;
     let freed = removed.iter().map(|it| it.bytes).fold(pruned.bytes(), u64::saturating_add);
     if ui.is_json() {
         return ui.json(&json!({"images": removed, "items": pruned.items, "bytes": freed}));
@@ -35,19 +35,26 @@ pub(super) fn run(ui: &Ui, store: &Store, args: &PruneArgs) -> Result<(), Failur
     for image in &removed {
         ui.message(format!("Removed image {}", image.reference));
     }
-    let count = pruned.items.len();
-    ui.message(format!("Removed {count} files of no image; {} freed", human_bytes(freed)));
+    let files = match pruned.items.len() {
+        0 if removed.is_empty() => {
+            ui.message("Nothing to remove.");
+            return Ok(());
+        }
+        1 => "1 file".to_owned(),
+        count => format!("{count} files"),
+    };
+    ui.message(format!("Removed {files} of no image; {} freed", human_bytes(freed)));
     Ok(())
 }
 
-fn remove_unused(store: &Store, images: &ImageStore) -> Result<Vec<bandsox_oci::Removed>, Failure> {
+fn remove_unused(store: &Store, here: &ImageStore) -> Result<Vec<Removed>, Failure> {
     let cwd = std::env::current_dir()?;
     let (users, mut removed) = (images::users(store), Vec::new());
-    for listed in images.list()? {
-        let base = store.paths().images().join(&listed.record.base);
-        if users(&base).is_empty() {
-            let name = &listed.record.reference;
-            removed.push(images.remove(name, &cwd, &images::users(store))?);
+    let listed = here.list()?;
+    for Listed { record, .. } in &listed {
+        let base = store.paths().images().join(&record.base);
+        if users(&base, &images::other_names(&listed, record)).is_empty() {
+            removed.push(here.remove(&record.reference, &cwd, &images::users(store))?);
         }
     }
     Ok(removed)

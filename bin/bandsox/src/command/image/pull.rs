@@ -21,7 +21,7 @@ Examples:
   bandsox image pull oci:./layout:latest
   docker save web | bandsox image pull docker-archive:-")]
 pub(crate) struct PullImageArgs {
-    /// Images to pull
+    /// Images to pull, named as `bandsox image --help` says
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 
@@ -31,13 +31,12 @@ pub(crate) struct PullImageArgs {
 
 pub(super) fn run(ui: &Ui, store: &Store, args: &PullImageArgs) -> Result<(), Failure> {
     let here = images::open(store)?;
-    storage::each(ui, &args.images, |image| {
-        let pulled = images::pull(ui, (store, &here), image, Policy::Always, &args.pull)
-            .context(format!("cannot pull {image}"))?;
-        if ui.is_json() {
-            return ui.json(&pulled.record);
-        }
-        let digest = pulled.record.manifest_digest.as_ref().map(ToString::to_string);
-        ui.line(digest.unwrap_or(pulled.record.base))
+    let pull = |image: &str| {
+        let pulled = images::pull(ui, (store, &here), image, Policy::Always, &args.pull);
+        Ok(pulled.context(format!("cannot pull {}", images::quoted(image)))?.record)
+    };
+    storage::each_shown(ui, &args.images, pull, |record| {
+        let digest = record.manifest_digest.as_ref().map(ToString::to_string);
+        ui.line(digest.as_ref().unwrap_or(&record.base))
     })
 }

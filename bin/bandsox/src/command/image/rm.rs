@@ -1,5 +1,6 @@
 //! `bandsox image rm`
 
+use bandsox_oci::RemoveError;
 use bandsox_store::Store;
 
 use crate::failure::{Explain as _, Failure};
@@ -9,7 +10,8 @@ use crate::storage;
 
 /// Remove images that no VM uses
 ///
-/// Of several names for one image only the one named goes; with the last name goes the image.
+/// Of several names for one image only the one named goes; with the last name goes the image. A name
+/// under which a VM was made stays, and the error says which VM that is.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -24,16 +26,23 @@ pub(crate) struct RmImageArgs {
 pub(super) fn run(ui: &Ui, store: &Store, args: &RmImageArgs) -> Result<(), Failure> {
     let images = images::open(store)?;
     let cwd = std::env::current_dir()?;
-    storage::each(ui, &args.images, |image| {
-        let removed = images
-            .remove(image, &cwd, &images::users(store))
-            .context(format!("cannot remove image {image}"))
-            .hint("`bandsox image ls` shows all images, `bandsox rm` removes VMs")?;
-        if ui.is_json() {
-            return ui.json(&removed);
-        }
+    let remove = |image: &str| {
+        let removed = images.remove(image, &cwd, &images::users(store)).map_err(|error| {
+            let hint = if matches!(error, RemoveError::InUse { .. }) {
+                Some("`bandsox rm VM` removes a VM")
+            } else if matches!(error, RemoveError::Resolve(_)) {
+                Some("`bandsox image ls` shows all images")
+            } else {
+                None
+            };
+            Failure::from(error).hint_if(hint.map(str::to_owned))
+        });
+        removed.context(format!("cannot remove image {}", images::quoted(image)))
+    };
+    storage::each_shown(ui, &args.images, remove, |removed| {
         let freed = human_bytes(removed.bytes);
-        ui.message(format!("Removed image {} ({freed} freed)", removed.reference));
+        let what = if removed.base_removed { "" } else { "; its base has other names and stays" };
+        ui.message(format!("Removed image {} ({freed} freed){what}", removed.reference));
         Ok(())
     })
 }
