@@ -18,6 +18,7 @@ mod permissions;
 mod program;
 mod protocol_v1;
 mod reconnect;
+mod registries;
 mod soak;
 mod sockets;
 mod space;

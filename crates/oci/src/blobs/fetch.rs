@@ -9,7 +9,7 @@ use crate::cancel::Cancel;
 use crate::digest::Digest;
 use crate::manifest::Descriptor;
 use crate::progress::{Phase, Progress, Report};
-use crate::registry::TokenError;
+use crate::registry::{TokenError, Unreachable};
 
 /// How long to go on when a registry does not do what it should.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +86,9 @@ pub enum FetchError {
         /// Name resolution, connection, TLS, redirects, or silence.
         source: reqwest::Error,
     },
+    /// No connection, for a reason that the user can do something about.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
     /// No way to log in.
     #[error("could not get a token for {host}")]
     Token {
@@ -349,6 +352,11 @@ impl Patience {
 }
 
 impl FetchError {
+    /// Whether another attempt may go better.
+    pub(crate) fn is_temporary(&self) -> bool {
+        matches!(self.verdict(), Verdict::Again(_))
+    }
+
     fn verdict(&self) -> Verdict {
         match self {
             Self::TooManyRequests { retry_after, .. } => Verdict::Again(*retry_after),
@@ -364,11 +372,13 @@ impl FetchError {
             Self::Request { .. } | Self::Broken { .. } | Self::Truncated { .. } => {
                 Verdict::Again(None)
             }
+            Self::Unreachable(source) if source.is_temporary() => Verdict::Again(None),
             Self::Token { source, .. } if source.is_temporary() => Verdict::Again(None),
             Self::WrongDigest { .. } | Self::TooLong { .. } => Verdict::OnceMore,
             Self::Denied { .. }
             | Self::NotFound { .. }
             | Self::Status { .. }
+            | Self::Unreachable(_)
             | Self::Token { .. }
             | Self::DocumentTooLong { .. }
             | Self::NotInArchive { .. }

@@ -12,6 +12,7 @@ use super::credentials::{self, Credential};
 use super::http;
 use super::settings::{Mirror, RegistrySettings, Scheme};
 use super::token::{self, Authorization, Challenge, TokenError};
+use super::unreachable::failure;
 use crate::blobs::{FetchError, Patience};
 use crate::digest::Digest;
 
@@ -42,9 +43,8 @@ impl Endpoint {
         settings: &RegistrySettings,
         patience: &Patience,
     ) -> Result<Self, FetchError> {
-        let client = http::client(host, settings, patience.stall).map_err(|source| {
-            FetchError::Request { url: format!("https://{host}/v2/"), source: source.without_url() }
-        })?;
+        let client = http::client(host, settings, patience.stall)
+            .map_err(|error| failure(&format!("https://{host}/v2/"), error))?;
         let scheme = OnceLock::new();
         if !settings.allows_http(host) {
             scheme.get_or_init(|| Scheme::Https);
@@ -177,11 +177,7 @@ impl Endpoint {
         };
         let request =
             if offset > 0 { request.header(RANGE, format!("bytes={offset}-")) } else { request };
-        let error = |source: reqwest::Error| FetchError::Request {
-            url: url.to_owned(),
-            source: source.without_url(),
-        };
-        request.send().map_err(error)
+        request.send().map_err(|error| failure(url, error))
     }
 
     fn answer(&self, url: String, offset: u64, response: Response) -> Result<Answer, FetchError> {

@@ -12,6 +12,8 @@ use serde::Deserialize;
 
 use super::credentials::Credential;
 use super::settings::RegistrySettings;
+use super::unreachable::failure;
+use crate::blobs::FetchError;
 
 /// What a request is sent with.
 #[derive(Clone, PartialEq, Eq)]
@@ -34,13 +36,8 @@ pub enum TokenError {
         realm: String,
     },
     /// No answer.
-    #[error("could not ask {realm}")]
-    Request {
-        /// Whom we asked.
-        realm: String,
-        /// What went wrong.
-        source: reqwest::Error,
-    },
+    #[error(transparent)]
+    Request(Box<FetchError>),
     /// The place does not give one.
     #[error("{realm} answered {status}")]
     Status {
@@ -61,7 +58,7 @@ impl TokenError {
     /// Whether another attempt may go better.
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
-            Self::Request { source, .. } => !source.is_redirect() && !source.is_builder(),
+            Self::Request(source) => source.is_temporary(),
             Self::Status { status, .. } => *status >= 500 || [408, 429].contains(status),
             Self::Credential(_) | Self::Realm { .. } | Self::Answer { .. } => false,
         }
@@ -133,15 +130,13 @@ pub(super) fn request(
             client.get(url)
         }
     };
-    answer(&host, request).map(Authorization::Bearer)
+    answer(&host, realm, request).map(Authorization::Bearer)
 }
 
-fn answer(realm: &str, request: RequestBuilder) -> Result<String, TokenError> {
-    let realm = realm.to_owned();
-    let response = match request.send() {
-        Ok(response) => response,
-        Err(source) => return Err(TokenError::Request { realm, source: source.without_url() }),
-    };
+fn answer(host: &str, url: &str, request: RequestBuilder) -> Result<String, TokenError> {
+    let realm = host.to_owned();
+    let response =
+        request.send().map_err(|error| TokenError::Request(Box::new(failure(url, error))))?;
     let status = response.status();
     if !status.is_success() {
         return Err(TokenError::Status { realm, status: status.as_u16() });
