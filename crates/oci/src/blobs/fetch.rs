@@ -14,7 +14,7 @@ use crate::registry::{TokenError, Unreachable};
 /// How long to go on when a registry does not do what it should.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Patience {
-    /// Attempts in a row that bring nothing new before we give up.
+    /// Attempts in a row that bring fewer than `least` bytes before we give up.
     pub attempts: u32,
     /// Wait after the first of them; doubled after each further one.
     pub first_wait: Duration,
@@ -22,16 +22,22 @@ pub struct Patience {
     pub longest_wait: Duration,
     /// How long no byte may come.
     pub stall: Duration,
+    /// How many bytes must come in each `window`, and in an attempt that counts as one that brought something.
+    pub least: u64,
+    /// For how long less may come, as long as anything does.
+    pub window: Duration,
 }
 
 impl Default for Patience {
-    /// 5 attempts, 0.5 s doubled up to 60 s, 30 s without a byte.
+    /// 5 attempts, 0.5 s doubled up to 60 s, 30 s without a byte, 1 KiB/s over a minute.
     fn default() -> Self {
         Self {
             attempts: 5,
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(60),
             stall: Duration::from_secs(30),
+            least: 60 << 10,
+            window: Duration::from_secs(60),
         }
     }
 }
@@ -243,7 +249,7 @@ fn fill(job: Job<'_>, what: &Descriptor, mut partial: Partial) -> Result<(), Fet
             }
             Err(error) => error,
         };
-        if partial.have() > best {
+        if partial.have() >= best.saturating_add(patience.least) {
             (best, failures) = (partial.have(), 0);
         }
         failures = u32::saturating_add(failures, 1);

@@ -5,6 +5,7 @@
 mod credentials;
 mod endpoint;
 mod http;
+mod pace;
 mod settings;
 mod token;
 mod unreachable;

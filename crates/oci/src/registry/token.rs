@@ -11,9 +11,10 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use serde::Deserialize;
 
 use super::credentials::Credential;
+use super::pace::Paced;
 use super::settings::RegistrySettings;
 use super::unreachable::failure;
-use crate::blobs::FetchError;
+use crate::blobs::{FetchError, Patience};
 
 /// What a request is sent with.
 #[derive(Clone, PartialEq, Eq)]
@@ -98,7 +99,7 @@ pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
 
 /// Asks `realm` for a token that lets us pull `repository`.
 pub(super) fn request(
-    client: &Client,
+    (client, patience): (&Client, &Patience),
     settings: &RegistrySettings,
     (realm, service): (&str, Option<&str>),
     repository: &str,
@@ -130,10 +131,14 @@ pub(super) fn request(
             client.get(url)
         }
     };
-    answer(&host, realm, request).map(Authorization::Bearer)
+    answer((&host, realm), patience, request).map(Authorization::Bearer)
 }
 
-fn answer(host: &str, url: &str, request: RequestBuilder) -> Result<String, TokenError> {
+fn answer(
+    (host, url): (&str, &str),
+    patience: &Patience,
+    request: RequestBuilder,
+) -> Result<String, TokenError> {
     let realm = host.to_owned();
     let response =
         request.send().map_err(|error| TokenError::Request(Box::new(failure(url, error))))?;
@@ -142,7 +147,7 @@ fn answer(host: &str, url: &str, request: RequestBuilder) -> Result<String, Toke
         return Err(TokenError::Status { realm, status: status.as_u16() });
     }
     let mut text = Vec::new();
-    let read = response.take(MAX_BYTES).read_to_end(&mut text);
+    let read = Paced::new(response, patience).take(MAX_BYTES).read_to_end(&mut text);
     let answer = read.ok().and_then(|_| serde_json::from_slice::<Answer>(&text).ok());
     let token = answer.and_then(|answer| answer.token.or(answer.access_token));
     token.filter(|token| !token.is_empty()).ok_or(TokenError::Answer { realm })
