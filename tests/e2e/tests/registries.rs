@@ -62,6 +62,28 @@ fn a_certificate_for_another_name_and_a_registry_without_tls_are_told_apart() {
     let refused = pull(&storage, &plain).output();
     let advice = format!("`--insecure-registry {NAME}:{}` allows plain HTTP", plain.port());
     refused.refused("does not speak TLS").refused(&advice);
+    plain.put(&Bed::get().busybox_image(), "small:1");
+    let host = format!("{NAME}:{}", plain.port());
+    pull(&storage, &plain).args(["--insecure-registry", &host]).ok();
+}
+
+#[test]
+fn names_of_docker_hub_come_from_the_mirror_that_the_environment_or_the_file_names() {
+    let registry = Registry::start();
+    registry.put(&Bed::get().busybox_image(), "library/small:latest");
+    let mirror = format!("http://{}", registry.host);
+    let (by_environment, by_file) = (Storage::new(), Storage::new());
+    let settings = serde_json::json!({"mirrors": {"docker.io": [&mirror]}}).to_string();
+    std::fs::write(by_file.root().join("images.json"), settings).expect("ours");
+
+    let pull = |storage: &Storage| storage.bandsox(&["image", "pull", "small"]);
+    pull(&by_environment).env("BANDSOX_REGISTRY_MIRROR", &mirror).ok();
+    pull(&by_file).ok();
+
+    for storage in [&by_environment, &by_file] {
+        let rows = storage.bandsox(&["image", "ls", "-o", "json"]).output().ok().json();
+        assert_eq!(rows[0]["reference"], "docker.io/library/small:latest", "{rows}");
+    }
 }
 
 #[test]
