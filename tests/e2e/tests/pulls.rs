@@ -217,3 +217,27 @@ fn a_hundred_vms_of_one_image_store_its_base_once() {
         .filter(|(path, _)| path.extension().is_some_and(|it| it == "erofs"));
     assert_eq!(bases.count(), 1);
 }
+
+#[test]
+fn each_layer_has_a_line_with_what_came_the_rate_and_the_time_that_is_left() {
+    let wired = Wired::new();
+    wired.tap.allow(200_000);
+    let pull = wired.storage.in_terminal((24, 120), &["image", "pull", &wired.name]);
+    // A layer's line while some of it is there: `9d9e7bed6934 pulling ███░░░ 190.00 KiB of 1.57 MiB 1.2 MiB/s 3s`.
+    eventually("a layer has a line with all of that", || {
+        let screen = pull.screen();
+        let mut lines = screen.split(" pulling ").skip(1);
+        lines.find_map(|line| {
+            let (done, rest) = line.split_once(" of ")?;
+            let (_, left) = rest.split_once("B/s")?;
+            let left = left.trim_start().split_once('s').map(|(left, _)| left)?;
+            let is_time = left.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            (done.ends_with("KiB") && is_time).then_some(())
+        })
+    });
+    wired.tap.allow(u64::MAX);
+    let (status, screen) = pull.end();
+
+    assert!(status.success());
+    assert!(screen.contains("Pulled "));
+}
