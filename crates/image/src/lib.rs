@@ -3,6 +3,7 @@
 //! - [`kernel`] puts a guest kernel and our initramfs into the store, and finds them again.
 //! - [`base`] turns what the user names (an ext4 file, a tar, a directory) into a read-only base image that all VMs share.
 //! - [`overlay`] makes the sparse writable disk of one VM.
+//! - [`Archive`] reads tar archives of strangers.
 //! - [`atomic`] and [`digest`] are how files get their names, here and in the crates above.
 //!
 //! Whatever is written here is written under a temporary name, synced and renamed, so that a killed process leaves either
@@ -16,7 +17,7 @@ pub mod overlay;
 
 mod archive;
 
-pub use archive::decoder;
+pub use archive::{Archive, Kind, Member, ReadError, decoder};
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -48,6 +48,8 @@ pub use platform::{Platform, PlatformError};
 pub use progress::{Phase, Progress, Report};
 pub use pull::{Policy, PullError, PullOptions};
 pub use record::Record;
-pub use registry::{CredentialError, Mirror, RegistrySettings, SettingsError, TokenError};
+pub use registry::{
+    CredentialError, Mirror, RegistrySettings, SettingsError, TokenError, Unreachable,
+};
 pub use source::{Input, Kind, Pick, Source, SourceError, classify, shown};
 pub use store::{Image, ImageStore, OpenError};

@@ -12,6 +12,8 @@ pub const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
 pub const MAX_LAYERS: usize = 512;
 /// Largest layer, as it is stored. Unit: bytes.
 pub const MAX_LAYER_BYTES: u64 = 64 << 30;
+/// Largest archive of an image, decompressed. Unit: bytes.
+pub(crate) const MAX_ARCHIVE_BYTES: u64 = 256 << 30;
 
 /// What a manifest or an index says about a piece of content.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -40,6 +40,7 @@ const CPIO: &[Need] = &[need("cpio", "cpio")];
 /// What only tests run besides, to check our file formats by other people's programs.
 const CHECKS: &[Need] = &[
     need("fsck.erofs", "erofs-utils"),
+    need("openssl", "openssl"),
     need("setpriv", "util-linux"),
     need("xz", "xz-utils"),
     need("socat", "socat"),

@@ -17,8 +17,10 @@ mod command_line;
 mod disks;
 mod loopback;
 mod modules;
+mod names;
 mod root;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
@@ -105,7 +107,7 @@ fn boot() -> Result<Booted, Failure> {
     modules.load(When::Boot)?;
     let disks = root::enter(&wanted)?;
     root::furnish();
-    root::set_hostname(wanted.hostname.as_deref());
+    names::provide(Path::new("/"), &root::set_hostname(wanted.hostname.as_deref()));
     if let Err(error) = loopback::bring_up() {
         say(&format!("no loopback interface: {}", chain(&error)));
     }

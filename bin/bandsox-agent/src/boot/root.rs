@@ -141,14 +141,15 @@ pub(super) fn furnish() {
     }
 }
 
-/// Sets the host's name for the guest, or the image's own.
-pub(super) fn set_hostname(wanted: Option<&str>) {
+/// Sets the host's name for the guest, or the image's own, and returns it.
+pub(super) fn set_hostname(wanted: Option<&str>) -> String {
     let own = fs::read_to_string("/etc/hostname").unwrap_or_default();
     let own = own.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
     let name = wanted.or(own).unwrap_or("bandsox");
     if let Err(error) = rustix::system::sethostname(name.as_bytes()) {
         say(&format!("cannot set the hostname {name:?}: {error}"));
     }
+    name.to_owned()
 }
 
 /// Limits that commands inherit.

@@ -4,7 +4,7 @@ use bandsox_erofs::Timestamp;
 
 /// What kind of file a member is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// A regular file; its stored bytes follow in the archive.
     File {
         /// Where its data lies, in order and without overlap: offset and length in bytes. What is not covered is a hole.
@@ -42,21 +42,21 @@ pub(crate) enum Kind {
 
 /// One member. Everything in it is a claim of the archive's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Member {
+pub struct Member {
     /// Name as stored: may be absolute, may hold `..`, may be anything.
-    pub(crate) path: Vec<u8>,
+    pub path: Vec<u8>,
     /// What it is.
-    pub(crate) kind: Kind,
+    pub kind: Kind,
     /// Permission bits, with set-uid, set-gid and sticky.
-    pub(crate) mode: u16,
+    pub mode: u16,
     /// Owner.
-    pub(crate) uid: u32,
+    pub uid: u32,
     /// Group.
-    pub(crate) gid: u32,
+    pub gid: u32,
     /// Last modification.
-    pub(crate) mtime: Timestamp,
+    pub mtime: Timestamp,
     /// Length of a regular file in bytes, holes included; 0 for the others.
-    pub(crate) size: u64,
+    pub size: u64,
     /// Extended attributes: full name and value, in the archive's order.
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }

@@ -16,6 +16,6 @@ mod zstd;
 
 pub use compression::decoder;
 pub(crate) use compression::{Compression, decoder_of_layers};
-pub(crate) use member::{Kind, Member};
-pub use reader::ReadError;
-pub(crate) use reader::{Archive, is_header};
+pub use member::{Kind, Member};
+pub(crate) use reader::is_header;
+pub use reader::{Archive, ReadError};

@@ -67,9 +67,9 @@ pub enum ReadError {
 
 /// A tar archive, read front to back.
 ///
-/// `next` yields a member; its stored bytes can then be read from the archive itself (`Read`), and what is not read is
-/// skipped by the following `next`.
-pub(crate) struct Archive<R> {
+/// `next_member` yields a member; its stored bytes can then be read from the archive itself (`Read`), and what is not read is
+/// skipped by the following `next_member`.
+pub struct Archive<R> {
     input: R,
     offset: u64,
     limit: u64,
@@ -90,16 +90,29 @@ struct Extensions {
 
 impl<R: Read> Archive<R> {
     /// Reads `input`, which is decompressed already, up to `limit` bytes in all.
-    pub(crate) fn new(input: R, limit: u64) -> Self {
+    #[must_use]
+    pub fn new(input: R, limit: u64) -> Self {
         Self { input, offset: 0, limit, left: 0, padding: 0, global: Records::default() }
     }
 
     /// The next member, or `None` at the end of the archive.
-    pub(crate) fn next(&mut self) -> Result<Option<Member>, ReadError> {
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`]; nothing more can be read then.
+    pub fn next_member(&mut self) -> Result<Option<Member>, ReadError> {
         let mut extensions = Extensions::default();
         loop {
             self.skip_rest()?;
-            let start = self.offset;
+            let (start, limit) = (self.offset, self.limit);
+            if start > limit {
+                return Err(ReadError::TooLarge {
+                    offset: start,
+                    what: "archive",
+                    got: start,
+                    limit,
+                });
+            }
             let Some(header) = self.read_header()? else {
                 return Ok(None);
             };
@@ -152,9 +165,11 @@ impl<R: Read> Archive<R> {
             u32::try_from(value).map_err(|_| ReadError::Header { offset: start, field: name })
         };
 
-        let uid = records.uid.map_or_else(|| header.uid().map_err(field("uid")), Ok)?;
-        let gid = records.gid.map_or_else(|| header.gid().map_err(field("gid")), Ok)?;
-        let mode = header.mode().map_err(field("mode"))? & 0o7777;
+        let old = header.as_old();
+        let uid = || number(&old.uid, header.uid()).map_err(field("uid"));
+        let gid = || number(&old.gid, header.gid()).map_err(field("gid"));
+        let (uid, gid) = (records.uid.map_or_else(uid, Ok)?, records.gid.map_or_else(gid, Ok)?);
+        let mode = number(&old.mode, header.mode()).map_err(field("mode"))? & 0o7777;
         let path = long_name
             .or_else(|| records.sparse.name.clone())
             .or_else(|| records.path.clone())
@@ -166,7 +181,7 @@ impl<R: Read> Archive<R> {
         let mtime = match records.mtime {
             Some(mtime) => mtime,
             None => Timestamp {
-                seconds: header.mtime().map_err(field("mtime"))?.cast_signed(),
+                seconds: number(&old.mtime, header.mtime()).map_err(field("mtime"))?.cast_signed(),
                 nanos: 0,
             },
         };
@@ -293,7 +308,8 @@ impl<R: Read> Archive<R> {
     }
 
     fn header_size(&self, header: &Header, start: u64) -> Result<u64, ReadError> {
-        header.entry_size().map_err(|_| ReadError::Header { offset: start, field: "size" })
+        let size = number(&header.as_old().size, header.entry_size());
+        size.map_err(|_| ReadError::Header { offset: start, field: "size" })
     }
 
     /// From here on `size` bytes of data follow.
@@ -429,6 +445,11 @@ fn is_extension(kind: EntryType) -> bool {
         || kind.is_gnu_longlink()
         || kind.is_pax_local_extensions()
         || kind.is_pax_global_extensions()
+}
+
+/// A header's number. One that was left empty is 0, as other readers have it.
+fn number<T: Default>(field: &[u8], parsed: io::Result<T>) -> io::Result<T> {
+    if field.iter().all(|byte| [0, b' '].contains(byte)) { Ok(T::default()) } else { parsed }
 }
 
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {

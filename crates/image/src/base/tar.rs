@@ -62,7 +62,7 @@ pub(super) enum Addition {
 
 /// The next member of an archive.
 pub(super) fn next<R: Read>(archive: &mut Archive<R>) -> Result<Option<Member>, TarError> {
-    archive.next().map_err(|error| {
+    archive.next_member().map_err(|error| {
         if matches!(&error, ReadError::Header { offset: 0, field: "checksum" }) {
             TarError::NotATar(error)
         } else {

@@ -77,7 +77,7 @@ pub(super) fn unpack(file: &Path, scratch: &Path) -> Result<Unpacked, DebError> 
     let mut archive = Archive::new(data, MAX_UNPACKED);
     let mut kernel: Option<(String, Vec<u8>)> = None;
     let mut modules = 0usize;
-    while let Some(member) = archive.next()? {
+    while let Some(member) = archive.next_member()? {
         match Wanted::of(&member) {
             Some(Wanted::Kernel { version }) => {
                 if let Some((first, _)) = kernel {

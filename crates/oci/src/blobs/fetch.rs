@@ -9,12 +9,12 @@ use crate::cancel::Cancel;
 use crate::digest::Digest;
 use crate::manifest::Descriptor;
 use crate::progress::{Phase, Progress, Report};
-use crate::registry::TokenError;
+use crate::registry::{TokenError, Unreachable};
 
 /// How long to go on when a registry does not do what it should.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Patience {
-    /// Attempts in a row that bring nothing new before we give up.
+    /// Attempts in a row that bring fewer than `least` bytes before we give up.
     pub attempts: u32,
     /// Wait after the first of them; doubled after each further one.
     pub first_wait: Duration,
@@ -22,16 +22,22 @@ pub struct Patience {
     pub longest_wait: Duration,
     /// How long no byte may come.
     pub stall: Duration,
+    /// How many bytes must come in each `window`, and in an attempt that counts as one that brought something.
+    pub least: u64,
+    /// For how long less may come, as long as anything does.
+    pub window: Duration,
 }
 
 impl Default for Patience {
-    /// 5 attempts, 0.5 s doubled up to 60 s, 30 s without a byte.
+    /// 5 attempts, 0.5 s doubled up to 60 s, 30 s without a byte, 1 KiB/s over a minute.
     fn default() -> Self {
         Self {
             attempts: 5,
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(60),
             stall: Duration::from_secs(30),
+            least: 60 << 10,
+            window: Duration::from_secs(60),
         }
     }
 }
@@ -86,6 +92,9 @@ pub enum FetchError {
         /// Name resolution, connection, TLS, redirects, or silence.
         source: reqwest::Error,
     },
+    /// No connection, for a reason that the user can do something about.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
     /// No way to log in.
     #[error("could not get a token for {host}")]
     Token {
@@ -248,7 +257,7 @@ fn fill(job: Job<'_>, what: &Descriptor, mut partial: Partial) -> Result<(), Fet
             }
             Err(error) => error,
         };
-        if partial.have() > best {
+        if partial.have() >= best.saturating_add(patience.least) {
             (best, failures) = (partial.have(), 0);
         }
         failures = u32::saturating_add(failures, 1);
@@ -366,6 +375,11 @@ impl FetchError {
         }
     }
 
+    /// Whether another attempt may go better.
+    pub(crate) fn is_temporary(&self) -> bool {
+        matches!(self.verdict(), Verdict::Again(_))
+    }
+
     fn verdict(&self) -> Verdict {
         match self {
             Self::TooManyRequests { retry_after, .. } => Verdict::Again(*retry_after),
@@ -382,11 +396,13 @@ impl FetchError {
                 Verdict::Again(None)
             }
             Self::Everywhere { source, .. } => source.verdict(),
+            Self::Unreachable(source) if source.is_temporary() => Verdict::Again(None),
             Self::Token { source, .. } if source.is_temporary() => Verdict::Again(None),
             Self::WrongDigest { .. } | Self::TooLong { .. } => Verdict::OnceMore,
             Self::Denied { .. }
             | Self::NotFound { .. }
             | Self::Status { .. }
+            | Self::Unreachable(_)
             | Self::Token { .. }
             | Self::DocumentTooLong { .. }
             | Self::NotInArchive { .. }

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::iter;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bandsox_image::base::{Limits, PrepareError, prepare};
-use bandsox_image::decoder;
+use bandsox_image::{Archive, Member, decoder};
 
 use super::allocated;
 use crate::atomic::{sync_dir, temp_in};
@@ -15,6 +16,7 @@ use crate::builder::BaseBuilder;
 use crate::digest::Hasher;
 use crate::local::layout::is_layout;
 use crate::lock::LockError;
+use crate::manifest::MAX_ARCHIVE_BYTES;
 use crate::name::registry_name;
 use crate::progress::Report;
 use crate::pull::{PullError, PullOptions};
@@ -167,14 +169,11 @@ fn is_image_archive(path: &Path) -> io::Result<bool> {
     let Ok(content) = decoder(File::open(path)?) else {
         return Ok(false);
     };
-    let mut archive = tar::Archive::new(content);
+    let mut archive = Archive::new(content, MAX_ARCHIVE_BYTES);
     let (mut docker, mut index, mut layout) = (false, false, false);
-    let Ok(entries) = archive.entries() else {
-        return Ok(false);
-    };
+    let members = iter::from_fn(|| archive.next_member().ok().flatten());
     // Whatever else is wrong with it, it is then no archive of an image.
-    for entry in entries.map_while(Result::ok).take(20_000) {
-        let name = entry.path_bytes();
+    for Member { path: name, .. } in members.take(20_000) {
         let name = name.strip_prefix(b"./").unwrap_or(&name);
         let top = name.split(|byte| *byte == b'/').next().unwrap_or_default();
         if [&b"bin"[..], b"dev", b"etc", b"lib", b"proc", b"sbin", b"usr"].contains(&top) {

@@ -11,7 +11,8 @@ use super::{LocalError, follow};
 use crate::blobs::{Blobs, FetchError, Origin, Patience, Piece};
 use crate::digest::Digest;
 use crate::manifest::{
-    self, Descriptor, Document, MAX_LAYERS, Manifest, ManifestError, OCI_CONFIG, OCI_MANIFEST,
+    self, Descriptor, Document, MAX_ARCHIVE_BYTES, MAX_LAYERS, Manifest, ManifestError, OCI_CONFIG,
+    OCI_MANIFEST,
 };
 use crate::name::registry_name;
 use crate::platform::Platform;
@@ -35,7 +36,7 @@ pub(crate) fn unpack(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Unpacked, LocalError> {
     let mut members = Members::default();
-    let result = ingest(blobs, input, &mut members, progress)
+    let result = ingest(blobs, input, &mut members, MAX_ARCHIVE_BYTES, progress)
         .and_then(|()| find(blobs, &members, pick, platform));
     match &result {
         Ok(Unpacked { manifest, .. }) => members.forget(blobs, |digest| {

@@ -7,6 +7,8 @@ pub(crate) mod layout;
 use std::io;
 use std::path::PathBuf;
 
+use bandsox_image::ReadError;
+
 use crate::manifest::{Document, IndexEntry, Manifest, ManifestError};
 use crate::source::{Pick, shown};
 
@@ -37,6 +39,9 @@ pub enum LocalError {
     /// The tar itself is damaged.
     #[error("the archive cannot be read as a tar")]
     Tar(#[source] io::Error),
+    /// Likewise, or there is too much of it.
+    #[error("the archive cannot be read as a tar")]
+    Archive(#[source] ReadError),
     /// More members, or a longer one, than an image can have.
     #[error("the archive has more than {most} {what}")]
     TooMuch {

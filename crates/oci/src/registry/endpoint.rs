@@ -1,6 +1,6 @@
 //! One host that answers for a registry.
 
-use std::io::Read as _;
+use std::io::Read;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -10,8 +10,10 @@ use reqwest::header::{ACCEPT, CONTENT_RANGE, HeaderMap, RANGE, RETRY_AFTER};
 
 use super::credentials::{self, Credential};
 use super::http;
+use super::pace::Paced;
 use super::settings::{Mirror, RegistrySettings, Scheme};
 use super::token::{self, Authorization, Challenge, TokenError};
+use super::unreachable::failure;
 use crate::blobs::{FetchError, Patience};
 use crate::digest::Digest;
 
@@ -21,6 +23,7 @@ pub(super) struct Endpoint {
     scheme: OnceLock<Scheme>,
     client: Client,
     settings: RegistrySettings,
+    patience: Patience,
     credential: OnceLock<Option<Credential>>,
     authorization: Mutex<Option<Authorization>>,
 }
@@ -33,7 +36,7 @@ pub(super) struct Answer {
     pub(super) from: u64,
     /// `Docker-Content-Digest`.
     pub(super) digest: Option<Digest>,
-    pub(super) body: Response,
+    pub(super) body: Paced<Response>,
 }
 
 impl Endpoint {
@@ -42,9 +45,8 @@ impl Endpoint {
         settings: &RegistrySettings,
         patience: &Patience,
     ) -> Result<Self, FetchError> {
-        let client = http::client(host, settings, patience.stall).map_err(|source| {
-            FetchError::Request { url: format!("https://{host}/v2/"), source: source.without_url() }
-        })?;
+        let client = http::client(host, settings, patience.stall)
+            .map_err(|error| failure(&format!("https://{host}/v2/"), error))?;
         let scheme = OnceLock::new();
         if !settings.allows_http(host) {
             scheme.get_or_init(|| Scheme::Https);
@@ -54,6 +56,7 @@ impl Endpoint {
             scheme,
             client,
             settings: settings.clone(),
+            patience: patience.clone(),
             credential: OnceLock::new(),
             authorization: Mutex::new(None),
         })
@@ -134,7 +137,7 @@ impl Endpoint {
         let renewed = match token::challenge(headers) {
             Some(Challenge::Bearer { realm, service }) => {
                 let place = (realm.as_str(), service.as_deref());
-                let (client, settings) = (&self.client, &self.settings);
+                let (client, settings) = ((&self.client, &self.patience), &self.settings);
                 Some(token::request(client, settings, place, repository, credential)?)
             }
             Some(Challenge::Basic) => match credential {
@@ -177,11 +180,7 @@ impl Endpoint {
         };
         let request =
             if offset > 0 { request.header(RANGE, format!("bytes={offset}-")) } else { request };
-        let error = |source: reqwest::Error| FetchError::Request {
-            url: url.to_owned(),
-            source: source.without_url(),
-        };
-        request.send().map_err(error)
+        request.send().map_err(|error| failure(url, error))
     }
 
     fn answer(&self, url: String, offset: u64, response: Response) -> Result<Answer, FetchError> {
@@ -190,9 +189,13 @@ impl Endpoint {
         let host = self.host.clone();
         let status = response.status().as_u16();
         match status {
-            200 => Ok(Answer { url, from: 0, digest: content_digest(headers), body: response }),
+            200 => {
+                let digest = content_digest(headers);
+                Ok(Answer { url, from: 0, digest, body: Paced::new(response, &self.patience) })
+            }
             206 if starts_at(headers, offset) => {
-                Ok(Answer { url, from: offset, digest: None, body: response })
+                let body = Paced::new(response, &self.patience);
+                Ok(Answer { url, from: offset, digest: None, body })
             }
             401 | 403 => {
                 let credentials = self.credential.get().is_some_and(Option::is_some);
@@ -200,7 +203,10 @@ impl Endpoint {
             }
             404 => Err(FetchError::NotFound { url }),
             429 => Err(FetchError::TooManyRequests { host, retry_after }),
-            _ => Err(FetchError::Status { url, status, detail: detail(response), retry_after }),
+            _ => {
+                let detail = detail(Paced::new(response, &self.patience));
+                Err(FetchError::Status { url, status, detail, retry_after })
+            }
         }
     }
 }
@@ -223,7 +229,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// The registry's own words: the first message of an error as the specification has them, or the beginning of the text.
-fn detail(response: Response) -> String {
+fn detail(response: impl Read) -> String {
     let mut bytes = Vec::new();
     // Without them the status has to do.
     if response.take(4096).read_to_end(&mut bytes).is_err() {

@@ -5,8 +5,10 @@
 mod credentials;
 mod endpoint;
 mod http;
+mod pace;
 mod settings;
 mod token;
+mod unreachable;
 
 use std::io::Read as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +18,7 @@ use oci_spec::distribution::Reference;
 pub use credentials::CredentialError;
 pub use settings::{Mirror, RegistrySettings, SettingsError};
 pub use token::TokenError;
+pub use unreachable::Unreachable;
 
 use crate::blobs::{FetchError, Origin, Patience, Piece};
 use crate::cancel::Cancel;

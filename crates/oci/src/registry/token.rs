@@ -11,7 +11,10 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use serde::Deserialize;
 
 use super::credentials::Credential;
+use super::pace::Paced;
 use super::settings::RegistrySettings;
+use super::unreachable::failure;
+use crate::blobs::{FetchError, Patience};
 
 /// What a request is sent with.
 #[derive(Clone, PartialEq, Eq)]
@@ -34,13 +37,8 @@ pub enum TokenError {
         realm: String,
     },
     /// No answer.
-    #[error("could not ask {realm}")]
-    Request {
-        /// Whom we asked.
-        realm: String,
-        /// What went wrong.
-        source: reqwest::Error,
-    },
+    #[error(transparent)]
+    Request(Box<FetchError>),
     /// The place does not give one.
     #[error("{realm} answered {status}")]
     Status {
@@ -61,7 +59,7 @@ impl TokenError {
     /// Whether another attempt may go better.
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
-            Self::Request { source, .. } => !source.is_redirect() && !source.is_builder(),
+            Self::Request(source) => source.is_temporary(),
             Self::Status { status, .. } => *status >= 500 || [408, 429].contains(status),
             Self::Credential(_) | Self::Realm { .. } | Self::Answer { .. } => false,
         }
@@ -101,7 +99,7 @@ pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
 
 /// Asks `realm` for a token that lets us pull `repository`.
 pub(super) fn request(
-    client: &Client,
+    (client, patience): (&Client, &Patience),
     settings: &RegistrySettings,
     (realm, service): (&str, Option<&str>),
     repository: &str,
@@ -133,21 +131,23 @@ pub(super) fn request(
             client.get(url)
         }
     };
-    answer(&host, request).map(Authorization::Bearer)
+    answer((&host, realm), patience, request).map(Authorization::Bearer)
 }
 
-fn answer(realm: &str, request: RequestBuilder) -> Result<String, TokenError> {
-    let realm = realm.to_owned();
-    let response = match request.send() {
-        Ok(response) => response,
-        Err(source) => return Err(TokenError::Request { realm, source: source.without_url() }),
-    };
+fn answer(
+    (host, url): (&str, &str),
+    patience: &Patience,
+    request: RequestBuilder,
+) -> Result<String, TokenError> {
+    let realm = host.to_owned();
+    let response =
+        request.send().map_err(|error| TokenError::Request(Box::new(failure(url, error))))?;
     let status = response.status();
     if !status.is_success() {
         return Err(TokenError::Status { realm, status: status.as_u16() });
     }
     let mut text = Vec::new();
-    let read = response.take(MAX_BYTES).read_to_end(&mut text);
+    let read = Paced::new(response, patience).take(MAX_BYTES).read_to_end(&mut text);
     let answer = read.ok().and_then(|_| serde_json::from_slice::<Answer>(&text).ok());
     let token = answer.and_then(|answer| answer.token.or(answer.access_token));
     token.filter(|token| !token.is_empty()).ok_or(TokenError::Answer { realm })

@@ -123,6 +123,33 @@ fn a_layer_that_breaks_off_or_stalls_is_resumed_where_it_stopped() {
 }
 
 #[test]
+fn a_layer_that_dribbles_is_resumed_and_a_registry_that_only_dribbles_is_given_up() {
+    let fixture = Fixture::new(1, 300_000);
+    let layer = fixture.clone();
+    let which = move |request: &Request| layer.is_layer(&request.path, 0);
+    let dribble = |at| move |fixture: &Fixture| Answer::Dribble(fixture.layer(0).to_vec(), at);
+
+    let requests = succeeds(&fixture, &server(&fixture, 1, which.clone(), dribble(100_000)));
+    let offsets: Vec<usize> = requests.iter().map(Request::offset).collect();
+    assert!(offsets.len() == 2 && (100_000..101_000).contains(&offsets[1]), "{offsets:?}");
+
+    let always = server(&fixture, 99, which, dribble(0));
+    let error = refused(&always);
+    assert!(error.contains("fewer than 1000 bytes came in 1 s"), "{error}");
+    assert_eq!(always.asked(Digest::of(fixture.layer(0)).hex()).len(), 3);
+}
+
+#[test]
+fn a_manifest_that_dribbles_is_given_up() {
+    let fixture = Fixture::new(1, 1000);
+    let dribble = |fixture: &Fixture| Answer::Dribble(fixture.manifest.to_string().into_bytes(), 0);
+
+    let error = refused(&server(&fixture, 99, is_manifest, dribble));
+
+    assert!(error.contains("fewer than 1000 bytes came in 1 s"), "{error}");
+}
+
+#[test]
 fn a_server_that_knows_no_ranges_starts_over() {
     let fixture = Fixture::new(1, 300_000);
     let (layer, count) = (fixture.clone(), AtomicUsize::new(0));

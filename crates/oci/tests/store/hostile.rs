@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use bandsox_oci::Digest;
 use serde_json::{Value, json};
@@ -27,6 +28,8 @@ pub(crate) enum Answer {
     Cut(Vec<u8>, usize),
     /// As 200, but after so many bytes nothing more comes.
     Stall(Vec<u8>, usize),
+    /// As 200, but after so many bytes they come one at a time, far apart.
+    Dribble(Vec<u8>, usize),
     /// 206 from the offset on.
     From(Vec<u8>, usize),
 }
@@ -114,6 +117,14 @@ fn serve(
             send(&mut stream, 200, "", body.len(), &body[..at])?;
             // Until the client gives up.
             stream.read_exact(&mut byte).ok()
+        }
+        Answer::Dribble(body, at) => {
+            send(&mut stream, 200, "", body.len(), &body[..at])?;
+            for byte in &body[at..] {
+                thread::sleep(Duration::from_millis(50));
+                stream.write_all(&[*byte]).ok()?;
+            }
+            Some(())
         }
         Answer::From(body, at) => {
             let range = format!("Content-Range: bytes {at}-{}/{}\r\n", body.len() - 1, body.len());

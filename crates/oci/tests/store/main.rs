@@ -32,6 +32,8 @@ fn options() -> PullOptions {
         first_wait: Duration::from_millis(10),
         longest_wait: Duration::from_secs(5),
         stall: Duration::from_secs(2),
+        least: 1000,
+        window: Duration::from_secs(1),
     };
     PullOptions { patience, ..PullOptions::default() }
 }

@@ -9,7 +9,7 @@ use super::*;
 fn members(bytes: &[u8]) -> Result<Vec<(Member, Vec<u8>)>, ReadError> {
     let mut archive = Archive::new(bytes, 1 << 30);
     let mut all = Vec::new();
-    while let Some(member) = archive.next()? {
+    while let Some(member) = archive.next_member()? {
         let mut data = Vec::new();
         let offset = archive.offset;
         archive.read_to_end(&mut data).map_err(|source| ReadError::Io { offset, source })?;
@@ -132,8 +132,8 @@ fn cut_lying_and_damaged_archives_are_refused_by_what_is_wrong() {
     cut.extend([1; 700]);
     assert!(matches!(members(&cut), Err(ReadError::Io { offset: 512, .. })));
     let mut archive = Archive::new(cut.as_slice(), 1 << 30);
-    archive.next().expect("the header is whole");
-    assert!(matches!(archive.next(), Err(ReadError::Truncated { offset: 1212 })));
+    archive.next_member().expect("the header is whole");
+    assert!(matches!(archive.next_member(), Err(ReadError::Truncated { offset: 1212 })));
 
     let huge = with_checksum(file_header("f", 1 << 40));
     let refused = members(&huge).expect_err("over the limit").to_string();
@@ -208,6 +208,20 @@ fn the_last_members_padding_may_be_missing_but_none_of_its_data() {
 impl<R: Read> Archive<R> {
     /// Two members without a look at the first one's data.
     fn next_twice(mut self) -> Vec<Result<Option<Member>, ReadError>> {
-        vec![self.next(), self.next()]
+        vec![self.next_member(), self.next_member()]
     }
+}
+
+#[test]
+fn numbers_that_a_header_leaves_empty_are_zero() {
+    let mut header = file_header("f", 0);
+    let old = header.as_old_mut();
+    (old.mode, old.uid, old.gid, old.size, old.mtime) =
+        ([0; 8], [b' '; 8], [0; 8], [0; 12], [0; 12]);
+
+    let all = members(&with_checksum(header)).expect("reads");
+
+    let [(member, data)] = all.as_slice() else { panic!("{all:?}") };
+    assert_eq!((member.mode, member.uid, member.gid, member.size), (0, 0, 0, 0));
+    assert_eq!((member.mtime, data.len()), (Timestamp::default(), 0));
 }

@@ -80,7 +80,7 @@ impl Changes {
     /// Changes `tree`, which the layers below have made.
     pub(super) fn apply(self, tree: &mut Tree) -> Result<(), LayerError> {
         let Self { removals, additions, members: _, bytes: _ } = self;
-        let gone = if removals.is_empty() { Vec::new() } else { targets(tree, &additions) };
+        let gone = targets(tree, &additions);
         let mut directories = Directories { additions: &additions, found: None };
         for removal in &removals {
             let mut replaces = |names: &[&[u8]]| directories.contains(names);
@@ -117,8 +117,8 @@ impl Removal {
     }
 }
 
-/// What the layer's hard links name below, before anything is removed: a file may be linked and its old name removed in one
-/// layer. In the additions' order; `None` for what is no link.
+/// What the layer's hard links name below, before anything changes: a file may be linked and its old name removed, or the way
+/// to it replaced, in one layer. In the additions' order; `None` for what is no link.
 fn targets(tree: &mut Tree, additions: &[(Vec<u8>, Addition)]) -> Vec<Option<InodeId>> {
     let target = |(_, addition): &(Vec<u8>, Addition)| match addition {
         // A target that cannot be looked up is reported when the link is made.

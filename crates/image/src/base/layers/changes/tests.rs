@@ -202,6 +202,34 @@ fn a_hard_link_may_name_a_lower_layer_s_file_that_its_own_layer_removes() {
 }
 
 #[test]
+fn a_hard_link_out_of_a_directory_that_a_file_replaces_works_before_that_and_is_refused_after() {
+    let lower: &[&str] = &["d/", "d/f=old"];
+    assert_eq!(made(&[lower, &["h => d/f", "d=new"]]), ["/d 640 new", "/h 640 old"]);
+
+    // Whatever else is in the layer.
+    for upper in [&["d=new", "h => d/f"][..], &["d=new", "h => d/f", ".wh.x"]] {
+        let refused = applied(&[lower, upper]).expect_err("d is a file by then");
+        assert_eq!(refused, "path \"d/f\" leads through \"d\", which is not a directory");
+    }
+    // What the layer itself has put there meanwhile is what the link names.
+    assert_eq!(
+        made(&[&["d=file"], &["d/", "d/f=new", "h => d/f"]]),
+        ["/d/ 711", "/d/f 640 new", "/h 640 new"]
+    );
+}
+
+#[test]
+fn a_hard_link_into_a_directory_that_a_symbolic_link_replaces_names_what_was_there_before() {
+    let lower: &[&str] = &["d/", "d/f=old", "e/"];
+    let want = ["/d -> e", "/e/ 711", "/h 640 old"];
+
+    assert_eq!(made(&[lower, &["h => d/f", "d -> e"]]), want);
+    // With a marker for something else or without one.
+    assert_eq!(made(&[lower, &["d -> e", "h => d/f"]]), want);
+    assert_eq!(made(&[lower, &["d -> e", "h => d/f", ".wh.x"]]), want);
+}
+
+#[test]
 fn a_hard_link_to_what_an_earlier_layer_removed_is_refused() {
     let refused = applied(&[&["a=1"], &[".wh.a"], &["b => a", ".wh.x"]]).expect_err("dangles");
     assert_eq!(refused, "hard link \"b\" names \"a\", which is not there");
