@@ -54,7 +54,7 @@ impl fmt::Display for Ignored {
 }
 
 impl ImageConfig {
-    /// Most that a VM can be given, as JSON. Unit: bytes. An honest configuration has a few thousand.
+    /// Most that a VM can be given, as indented JSON. Unit: bytes. An honest configuration has a few thousand.
     pub const MAX_BYTES: usize = 256 << 10;
 
     /// What of it a VM can be given, and what is left out. Empty values mean none, and a relative directory begins at the root.

@@ -101,9 +101,13 @@ impl Creation<'_> {
         }
         let overlay = self.overlay_path();
         let metadata = vm.into_metadata(&self.id, &overlay)?;
+        let json = metadata.to_bytes();
+        if json.len() > MOST_NEW_BYTES {
+            return Err(CreateError::TooLarge { bytes: json.len() });
+        }
         file::sync_if_there(&overlay)?;
         let path = self.store.paths().metadata(&self.id);
-        file::replace(&guard, &path, &metadata.to_bytes())?;
+        file::replace(&guard, &path, &json)?;
         // Were the metadata lost later, nobody should think that they had never been.
         if let Some(lock) = self.lock.take()
             && let Err(error) = lock.write_record(&LockRecord::ours(LockUse::Run, None))
@@ -143,6 +147,9 @@ impl Drop for Creation<'_> {
 /// Forty-eight random bits are taken about never; a loop without end would be worse.
 const ATTEMPTS: usize = 16;
 
+/// Most bytes of new metadata, so that there is room for what is written down later. [`Metadata::MAX_BYTES`] is what can be read.
+const MOST_NEW_BYTES: usize = 768 << 10;
+
 /// Why a VM could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -153,6 +160,14 @@ pub enum CreateError {
     /// A path that has to be written down is no text.
     #[error(transparent)]
     Path(#[from] PathNotText),
+    /// More than could be written down about it.
+    #[error(
+        "the VM's environment and the like take {bytes} bytes; at most {MOST_NEW_BYTES} can be kept"
+    )]
+    TooLarge {
+        /// How much there is.
+        bytes: usize,
+    },
     /// The kernel has no random numbers.
     #[error("could not get random bytes for a VM id")]
     NoRandom {

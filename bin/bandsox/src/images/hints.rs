@@ -106,17 +106,21 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("has one").port();
         drop(listener);
+        let mirror = mirror.then(|| format!("localhost:{port}=http://127.0.0.1:{port}"));
+        (port, pulled(&format!("localhost:{port}/x"), mirror))
+    }
+
+    fn pulled(name: &str, mirror: Option<String>) -> PullError {
         let dir = tempfile::tempdir().expect("a directory");
         let images = ImageStore::open(dir.path()).expect("opens");
         let patience = Patience { attempts: 1, ..Patience::default() };
         let mut options = PullOptions { patience, ..PullOptions::default() };
-        if mirror {
-            let mirrors = format!("localhost:{port}=http://127.0.0.1:{port}");
+        if let Some(mirrors) = mirror {
             options.registries.add_mirrors(&mirrors).expect("a mirror");
         }
-        let source = Source::parse(&format!("localhost:{port}/x")).expect("a name");
+        let source = Source::parse(name).expect("a name");
         let pulled = images.pull(&source, Policy::Always, &options, &Layers::default(), &|_| {});
-        (port, pulled.expect_err("nobody listens"))
+        pulled.expect_err("nobody answers")
     }
 
     #[test]
@@ -131,6 +135,14 @@ mod tests {
             of_another.ends_with("wants --insecure-registry registry.lan:5000"),
             "{of_another}"
         );
+    }
+
+    #[test]
+    fn a_registry_that_cannot_be_found_asks_for_its_name_and_the_network() {
+        // By RFC 6761 there never is such a host.
+        let error = pulled("nowhere.invalid/x", None);
+
+        assert_eq!(of_pull("x", &error).as_deref(), Some(UNKNOWN_HOST));
     }
 
     #[test]

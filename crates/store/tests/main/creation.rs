@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use bandsox_spec::EnvVar;
 use bandsox_store::{
     Create, CreateError, Mode, NameError, OpenError, Store, VsockConfig, What, Why,
 };
@@ -55,6 +56,21 @@ fn a_creation_that_is_given_up_leaves_nothing() {
     let paths = scene.store.paths();
     assert!(!paths.disk(&id).exists() && !paths.lock(&id).exists());
     assert!(scene.healthy().is_empty() && scene.damaged().is_empty());
+}
+
+#[test]
+fn more_environment_than_metadata_can_hold_is_refused_and_leaves_nothing() {
+    let scene = Scene::new();
+    let vm = |bytes: usize| {
+        let env_vars = vec![EnvVar::new("A", &"x".repeat(bytes)).expect("a variable")];
+        scene.store.create(bandsox_store::NewVm { env_vars, ..new_vm(None) })
+    };
+
+    let fits = vm(700 << 10).expect("fits").id().clone();
+    let refusal = vm(900 << 10).expect_err("is too much");
+
+    assert!(matches!(refusal, CreateError::TooLarge { bytes } if bytes > 900 << 10), "{refusal}");
+    assert_eq!(scene.healthy(), [fits]);
 }
 
 #[test]
