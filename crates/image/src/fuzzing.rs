@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use crate::base::{Limits, TarError, fill_from_tar};
+use crate::base::{LayerError, Limits, TarError, fill_from_layers, fill_from_tar};
 use crate::erofs::{Builder, FinishError};
 
 /// Why a tar did not become an image.
@@ -16,6 +16,9 @@ pub enum ImageError {
     /// The tar is none, or hostile.
     #[error(transparent)]
     Tar(#[from] TarError),
+    /// A layer is none, or hostile.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
     /// It does not fit.
     #[error(transparent)]
     Finish(#[from] FinishError),
@@ -29,6 +32,17 @@ pub enum ImageError {
 pub fn image_of_tar(tar: &[u8], image: File, limits: &Limits) -> Result<u64, ImageError> {
     let mut builder = Builder::new(image, limits)?;
     fill_from_tar(&mut builder, tar, limits)?;
+    Ok(builder.finish()?.bytes)
+}
+
+/// Builds the image of layers, plain tars, the lowest first, into `image`, and says how many bytes it has.
+///
+/// # Errors
+///
+/// See [`ImageError`].
+pub fn image_of_layers(layers: &[&[u8]], image: File, limits: &Limits) -> Result<u64, ImageError> {
+    let mut builder = Builder::new(image, limits)?;
+    fill_from_layers(&mut builder, layers, limits)?;
     Ok(builder.finish()?.bytes)
 }
 

@@ -52,3 +52,7 @@ pub use registry::{
 };
 pub use source::{Input, Kind, Pick, Source, SourceError, classify};
 pub use store::{Image, ImageStore, OpenError};
+
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
