@@ -10,13 +10,16 @@
 //! bandsox-fuzz` writes them anew.
 
 pub mod archive;
+pub mod documents;
 pub mod frames;
 pub mod kernel;
+pub mod layers;
 pub mod lines;
 pub mod metadata;
 pub mod mux;
 pub mod receive;
 mod replay;
+pub mod saved;
 mod scratch;
 mod script;
 pub mod store;
@@ -45,4 +48,6 @@ macro_rules! targets {
     };
 }
 
-targets!(archive, frames, kernel, lines, metadata, mux, receive, store, vsock);
+targets!(
+    archive, documents, frames, kernel, layers, lines, metadata, mux, receive, saved, store, vsock
+);

@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io;
 
-use crate::base::{Limits, TarError, fill_from_tar};
 use bandsox_erofs::{Builder, FinishError};
+
+use crate::base::{LayerError, Limits, TarError, fill_from_layers, fill_from_tar};
 
 /// Why a tar did not become an image.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,9 @@ pub enum ImageError {
     /// The tar is none, or hostile.
     #[error(transparent)]
     Tar(#[from] TarError),
+    /// A layer is none, or hostile.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
     /// It does not fit.
     #[error(transparent)]
     Finish(#[from] FinishError),
@@ -29,6 +33,17 @@ pub enum ImageError {
 pub fn image_of_tar(tar: &[u8], image: File, limits: &Limits) -> Result<u64, ImageError> {
     let mut builder = Builder::new(image, &limits.of_image())?;
     fill_from_tar(&mut builder, tar, limits)?;
+    Ok(builder.finish()?.bytes)
+}
+
+/// Builds the image of layers, plain tars, the lowest first, into `image`, and says how many bytes it has.
+///
+/// # Errors
+///
+/// See [`ImageError`].
+pub fn image_of_layers(layers: &[&[u8]], image: File, limits: &Limits) -> Result<u64, ImageError> {
+    let mut builder = Builder::new(image, &limits.of_image())?;
+    fill_from_layers(&mut builder, layers, limits)?;
     Ok(builder.finish()?.bytes)
 }
 

@@ -53,3 +53,7 @@ pub use registry::{
 };
 pub use source::{Input, Kind, Pick, Source, SourceError, classify, shown};
 pub use store::{Image, ImageStore, OpenError};
+
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;

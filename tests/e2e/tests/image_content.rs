@@ -51,7 +51,8 @@ fn layer() -> Vec<u8> {
     add("srv/disk", disk, b"");
     add("srv/fifo", header(EntryType::Fifo, 0o600, 0), b"");
     let mut owned = header(EntryType::Regular, 0o6751, 5);
-    (owned.set_uid(123_456), owned.set_gid(654_321));
+    owned.set_uid(123_456);
+    owned.set_gid(654_321);
     add("srv/owned", owned, b"owned");
     add("srv/sticky", header(EntryType::Directory, 0o3777, 0), b"");
     let deep = format!("srv/{}/{}", "d".repeat(255), "f".repeat(255));

@@ -26,6 +26,8 @@ pub use add::AddError;
 pub use directory::DirectoryError;
 pub use disk::{DiskError, Format};
 pub use identity::{ChangedError, Identity};
+#[cfg(feature = "fuzzing")]
+pub(crate) use layers::fill as fill_from_layers;
 pub use layers::{Layer, LayerError, LayersError, Progress, from_layers};
 pub use limits::Limits;
 pub use prepare::{Base, PrepareError, prepare};

@@ -35,8 +35,19 @@ pub(crate) fn unpack(
     platform: &Platform,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Unpacked, LocalError> {
+    unpack_within(MAX_ARCHIVE_BYTES, blobs, input, (pick, platform), progress)
+}
+
+/// As [`unpack`], of an archive that may have `most` bytes.
+pub(crate) fn unpack_within(
+    most: u64,
+    blobs: &Blobs,
+    input: &mut dyn Read,
+    (pick, platform): (&Pick, &Platform),
+    progress: &mut dyn FnMut(u64),
+) -> Result<Unpacked, LocalError> {
     let mut members = Members::default();
-    let result = ingest(blobs, input, &mut members, MAX_ARCHIVE_BYTES, progress)
+    let result = ingest(blobs, input, &mut members, most, progress)
         .and_then(|()| find(blobs, &members, pick, platform));
     match &result {
         Ok(Unpacked { manifest, .. }) => members.forget(blobs, |digest| {

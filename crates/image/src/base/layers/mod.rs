@@ -102,6 +102,19 @@ pub fn from_layers<E: Error + 'static>(
     Ok(Base { label: key.to_owned(), ..base })
 }
 
+/// Applies layers that are in memory, without checks of their digests.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fill(
+    builder: &mut Builder,
+    layers: &[&[u8]],
+    limits: &Limits,
+) -> Result<(), LayerError> {
+    for layer in layers {
+        Changes::read(builder, *layer, limits)?.apply(&mut builder.tree)?;
+    }
+    Ok(())
+}
+
 /// Applies one layer and says how many bytes it had, decompressed.
 fn apply(
     builder: &mut Builder,
