@@ -1,5 +1,6 @@
 //! The way to a registry: certificates, proxies, and what is said when it leads nowhere.
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
 use bandsox_e2e::{Authority, Bed, Proxy, Registry, Run, Storage, after_mounting};
@@ -10,6 +11,10 @@ const NAME: &str = "registry.test";
 /// `image pull` of an image below [`NAME`], which is this machine for the program, with nothing of our own environment that
 /// would change its way.
 fn pull(storage: &Storage, registry: &Registry) -> Run {
+    pull_named(storage, &format!("{NAME}:{}/small:1", registry.port()))
+}
+
+fn pull_named(storage: &Storage, name: &str) -> Run {
     let hosts = storage.file("hosts", format!("127.0.0.1 localhost {NAME}\n").as_bytes());
     let run = after_mounting("mount --bind \"$HOSTS\" /etc/hosts").env("HOSTS", hosts);
     let run = [
@@ -23,8 +28,7 @@ fn pull(storage: &Storage, registry: &Registry) -> Run {
     ]
     .iter()
     .fold(run, |run, variable| run.env(variable, ""));
-    let name = format!("{NAME}:{}/small:1", registry.port());
-    run.arg(storage.program()).arg("--storage").arg(storage.root()).args(["image", "pull", &name])
+    run.arg(storage.program()).arg("--storage").arg(storage.root()).args(["image", "pull", name])
 }
 
 fn with_image() -> (Registry, Storage) {
@@ -65,6 +69,43 @@ fn a_certificate_for_another_name_and_a_registry_without_tls_are_told_apart() {
     plain.put(&Bed::get().busybox_image(), "small:1");
     let host = format!("{NAME}:{}", plain.port());
     pull(&storage, &plain).args(["--insecure-registry", &host]).ok();
+}
+
+#[test]
+fn a_registry_that_may_be_insecure_does_not_make_its_token_server_so() {
+    let storage = Storage::new();
+    let tokens = Registry::start_tls(NAME);
+    let realm = format!("https://{NAME}:{}/token", tokens.port());
+    let insecure = Answering::start(format!(
+        "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"{realm}\"\r\n\
+         Content-Length: 0\r\nConnection: close\r\n\r\n"
+    ));
+
+    let refused = pull_named(&storage, &format!("{}/small:1", insecure.host)).output();
+
+    let host = format!("no safe connection to {NAME}:{}", tokens.port());
+    refused.refused(&host).refused("nobody whom this machine trusts has signed its certificate");
+}
+
+/// A server that answers every request on its port of this machine with the same bytes.
+struct Answering {
+    host: String,
+}
+
+impl Answering {
+    fn start(answer: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let host = listener.local_addr().expect("has one").to_string();
+        // Ends with the test's process.
+        std::thread::spawn(move || {
+            for mut peer in listener.incoming().flatten() {
+                let mut request = [0; 4096];
+                // A peer that went away is no concern of ours.
+                peer.read(&mut request).and_then(|_| peer.write_all(answer.as_bytes())).ok();
+            }
+        });
+        Self { host }
+    }
 }
 
 #[test]

@@ -137,8 +137,8 @@ impl Endpoint {
         let renewed = match token::challenge(headers) {
             Some(Challenge::Bearer { realm, service }) => {
                 let place = (realm.as_str(), service.as_deref());
-                let (client, settings) = ((&self.client, &self.patience), &self.settings);
-                Some(token::request(client, settings, place, repository, credential)?)
+                let (patience, settings) = (&self.patience, &self.settings);
+                Some(token::request(patience, settings, place, repository, credential)?)
             }
             Some(Challenge::Basic) => match credential {
                 Some(Credential::Password { user, password }) => {

@@ -6,11 +6,12 @@ use std::io::Read as _;
 
 use http_auth::{ChallengeRef, parse_challenges};
 use reqwest::Url;
-use reqwest::blocking::{Client, RequestBuilder};
+use reqwest::blocking::RequestBuilder;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use serde::Deserialize;
 
 use super::credentials::Credential;
+use super::http;
 use super::pace::Paced;
 use super::settings::RegistrySettings;
 use super::unreachable::failure;
@@ -99,7 +100,7 @@ pub(super) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
 
 /// Asks `realm` for a token that lets us pull `repository`.
 pub(super) fn request(
-    (client, patience): (&Client, &Patience),
+    patience: &Patience,
     settings: &RegistrySettings,
     (realm, service): (&str, Option<&str>),
     repository: &str,
@@ -112,6 +113,9 @@ pub(super) fn request(
     if url.scheme() != "https" && !(url.scheme() == "http" && settings.allows_http(&host)) {
         return Err(bad_realm());
     }
+    // Not the registry's own client: that one may take any certificate, and a login would go to whoever shows one.
+    let client = http::client(&host, settings, patience.stall)
+        .map_err(|error| TokenError::Request(Box::new(failure(realm, error))))?;
     let scope = format!("repository:{repository}:pull");
     let mut fields = vec![("scope", scope.as_str())];
     fields.extend(service.map(|service| ("service", service)));
