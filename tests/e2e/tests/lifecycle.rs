@@ -25,7 +25,8 @@ fn a_vm_lives_through_every_command_and_keeps_its_disk() {
     vm.run("resume", &[]).ok();
     assert_eq!(vm.sh("cat /etc/kept"), "kept");
 
-    vm.run("restart", &[]).ok();
+    let restarted = vm.run("restart", &["-o", "json"]).output().ok().json();
+    assert_eq!(restarted["id"], *vm.id);
     assert_eq!(vm.sh("cat /etc/kept"), "kept");
     vm.run("rm", &[]).output().refused("running");
     vm.stop();
@@ -35,7 +36,9 @@ fn a_vm_lives_through_every_command_and_keeps_its_disk() {
     }
 
     vm.run("rename", &["second"]).ok();
-    storage.bandsox(&["start", "second"]).ok();
+    let started = storage.bandsox(&["start", "second", "nobody", "-o", "json"]).output();
+    // Several names give a list, of what went well.
+    assert_eq!(started.refused("nobody").json()[0]["id"], *vm.id);
     assert_eq!(vm.sh("cat /etc/kept"), "kept");
     let engine = vm.engine();
     vm.run("rm", &["--force"]).ok();

@@ -29,10 +29,11 @@ pub(crate) struct RestartArgs {
 /// Restarts the VMs, one after the other; one that does not run is started.
 pub(crate) fn run(ui: &Ui, store: &Store, args: &RestartArgs) -> Result<(), Failure> {
     let RestartArgs { vms, timeout, mode } = args;
-    storage::each(ui, vms, |vm| {
+    let restart = |vm: &str| {
         let id = storage::resolve(store, vm)?;
         stop::stop(store, &id, *timeout)?;
         let started = start::start(ui, store, &id, *mode)?;
         start::report(ui, &id, vm, &started)
-    })
+    };
+    storage::each_shown(ui, vms, restart, |_| Ok(()))
 }

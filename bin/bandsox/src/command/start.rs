@@ -42,11 +42,12 @@ pub(crate) struct StartMode {
 /// Starts the VMs, one after the other.
 pub(crate) fn run(ui: &Ui, store: &Store, args: &StartArgs) -> Result<(), Failure> {
     let StartArgs { vms, mode } = args;
-    storage::each(ui, vms, |vm| {
+    let start = |vm: &str| {
         let id = storage::resolve(store, vm)?;
         let started = start(ui, store, &id, *mode)?;
         report(ui, &id, vm, &started)
-    })
+    };
+    storage::each_shown(ui, vms, start, |_| Ok(()))
 }
 
 /// Starts one VM and says what the user should know.
@@ -85,15 +86,17 @@ pub(super) fn start(
     Ok(started)
 }
 
-/// Says that a VM runs.
-pub(super) fn report(ui: &Ui, id: &VmId, named: &str, started: &Started) -> Result<(), Failure> {
+/// Says that a VM runs, and gives what programs are told of it.
+pub(super) fn report(
+    ui: &Ui,
+    id: &VmId,
+    named: &str,
+    started: &Started,
+) -> Result<serde_json::Value, Failure> {
     let seconds = started.ready_ms / 1000;
     let tenths = started.ready_ms % 1000 / 100;
     ui.message(format!("Started {named} in {seconds}.{tenths} s"));
-    if ui.is_json() {
-        let mut told = serde_json::to_value(started)?;
-        told["id"] = serde_json::json!(id);
-        ui.json(&told)?;
-    }
-    Ok(())
+    let mut told = serde_json::to_value(started)?;
+    told["id"] = serde_json::json!(id);
+    Ok(told)
 }

@@ -303,7 +303,10 @@ impl Drive<'_> {
             Err(Errno::INTR | Errno::AGAIN) => return Ok(()),
             Err(error) => return Err(Stop::Lost(error.into())),
         }
-        while let Some(event) = self.conversation.next_event()? {
+        // Whoever leaves reads no further: what came in the same piece is for the next client.
+        while self.ended.is_none()
+            && let Some(event) = self.conversation.next_event()?
+        {
             self.happened(event)?;
         }
         Ok(())

@@ -9,8 +9,8 @@ use std::thread;
 
 use bandsox_client::Channel;
 use bandsox_client::exec::{
-    Attachment, Begin, Command, Conversation, Ended, Exec, ExecError, Exit, LinkError, SessionId,
-    Started, Streams, run,
+    Attachment, Begin, Command, Conversation, Ended, Exec, ExecError, Exit, Flow, LinkError,
+    SessionId, Started, Streams, run,
 };
 use bandsox_proto::control::Transport;
 use bandsox_proto::v2::{Ack, Attach, Output, Reply, Request, Signal, StdinAck, StreamName};
@@ -27,11 +27,13 @@ struct Scripts {
     agents: Vec<thread::JoinHandle<()>>,
     commands: VecDeque<Vec<Command>>,
     wake: Option<UnixStream>,
+    leaves: bool,
 }
 
 impl Scripts {
     fn new<const N: usize>(scripts: [Script; N]) -> Self {
-        Self { scripts: scripts.into(), agents: vec![], commands: VecDeque::new(), wake: None }
+        let (agents, commands) = (vec![], VecDeque::new());
+        Self { scripts: scripts.into(), agents, commands, wake: None, leaves: false }
     }
 
     fn finish(self) {
@@ -59,6 +61,10 @@ impl Attachment for Scripts {
             wake.read_exact(&mut [0]).ok();
         }
         self.commands.pop_front().unwrap_or_default()
+    }
+
+    fn started(&mut self, _: &Started) -> Flow {
+        if self.leaves { Flow::Leave } else { Flow::Stay }
     }
 }
 
@@ -125,6 +131,24 @@ fn output_stays_apart_and_the_code_is_passed_on() {
 
     scripts.finish();
     assert_eq!((code(ended), out.as_str(), err.as_str()), (Some(3), "output", "err"));
+}
+
+#[test]
+fn whoever_leaves_does_not_read_what_came_along_with_the_start() {
+    let mut scripts = Scripts::new([Box::new(|mut agent: Agent| {
+        agent.hear();
+        let all = [Reply::Started(started()), output(0, StreamName::Stdout, "later"), exit(4, 1)];
+        let frames = all.map(|reply| reply.to_frame().expect("fits into a frame"));
+        agent.raw(&frames.concat());
+        agent.wait_for_end();
+    })]);
+    scripts.leaves = true;
+
+    let (ended, out, err) = attend(&mut scripts);
+
+    scripts.finish();
+    assert_eq!(ended.expect("the session ends well"), Ended::Left);
+    assert_eq!((out.as_str(), err.as_str()), ("", ""));
 }
 
 #[test]
