@@ -1,0 +1,2 @@
+//! `#[derive(Record)]`, for `vmstream`.
+#![forbid(unsafe_code)]

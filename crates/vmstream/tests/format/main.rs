@@ -1,0 +1,5 @@
+//! The format against its specification, from outside.
+
+mod raw;
+mod round;
+mod sample;
