@@ -15,6 +15,8 @@
 //! | [`message`] | what metadata frames hold |
 //! | [`schema`] | what a kind of record may hold |
 //! | [`contract`] | what source and destination must agree on |
+//! | [`record`] | structs that are records, by `#[derive(Record)]` |
+//! | [`resolve`] | a writer's schema against a reader's, with a forecast |
 //! | [`reader`], [`writer`] | streams, from and to anything that gives or takes bytes |
 //!
 //! What is wrong with an input is a [`Rule`] with a place; what keeps a machine from moving is a [`Finding`] with both sides' values.
@@ -27,6 +29,8 @@ pub mod frame;
 pub mod limits;
 pub mod message;
 pub mod reader;
+pub mod record;
+pub mod resolve;
 mod rule;
 pub mod schema;
 mod session;
@@ -36,6 +40,7 @@ pub mod writer;
 pub use broken::Broken;
 pub use finding::Finding;
 pub use reader::{Event, ReadError, Reader};
+pub use record::Record;
 pub use rule::Rule;
 pub use schema::Schema;
 pub use value::{Map, Value};

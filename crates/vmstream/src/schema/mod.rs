@@ -258,6 +258,21 @@ impl Type {
         Self::Int(Int::new(bits, true))
     }
 
+    /// The word in a schema: `u16`, `list`, ….
+    #[must_use]
+    pub fn word(&self) -> String {
+        match self {
+            Self::Bool => "bool".to_owned(),
+            Self::Int(int) => int.word(),
+            Self::Bytes(..) => "bytes".to_owned(),
+            Self::Text(_) => "text".to_owned(),
+            Self::Enum(_) => "enum".to_owned(),
+            Self::List(..) => "list".to_owned(),
+            Self::Struct(_) => "struct".to_owned(),
+            Self::Optional(_) => "optional".to_owned(),
+        }
+    }
+
     /// Changes every struct that a value of this type directly holds.
     fn each_struct(&self, value: Value, change: &dyn Fn(&Struct, Map) -> Map) -> Value {
         match (self, value) {
