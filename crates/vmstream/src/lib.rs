@@ -17,15 +17,21 @@
 //! | [`contract`] | what source and destination must agree on |
 //! | [`record`] | structs that are records, by `#[derive(Record)]` |
 //! | [`resolve`] | a writer's schema against a reader's, with a forecast |
+//! | [`archive`] | streams in files: found by index or by scan, mapped, verified in pieces |
+//! | [`chain`] | streams whose absent pages are in a parent |
+//! | [`json`] | streams as JSON, and back to the same bytes |
 //! | [`reader`], [`writer`] | streams, from and to anything that gives or takes bytes |
 //!
 //! What is wrong with an input is a [`Rule`] with a place; what keeps a machine from moving is a [`Finding`] with both sides' values.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 mod broken;
+pub mod chain;
 pub mod contract;
 mod finding;
 pub mod frame;
+pub mod json;
 pub mod limits;
 pub mod message;
 pub mod reader;

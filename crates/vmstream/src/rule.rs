@@ -105,6 +105,11 @@ rules! {
     E1 "E-1" "finish counts the frames, bytes, pages and device records before it";
     E2 "E-2" "finish holds the SHA-256 of all headers before it";
 
+    K1 "K-1" "a stream with absent pages names the digest of the stream that has them";
+    K2 "K-2" "a stream and its parent have the same page size, regions and disks";
+
+    J1 "J-1" "JSON has a frame on each line, in the form that writing it gave";
+
     I1 "I-1" "the tail's offset leads to the index";
     I2 "I-2" "the index says what a scan finds";
 }

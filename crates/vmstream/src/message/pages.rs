@@ -117,17 +117,8 @@ impl Pages {
         runs: &[PageRun],
         stored: &[u8],
     ) -> Result<Self, Broken> {
-        let runs: Vec<_> = runs.iter().map(run_value).collect();
-        let meta = Map::new()
-            .with("region", region)
-            .with("encoding", encoding.word())
-            .with("length", u64::try_from(length).unwrap_or(u64::MAX))
-            .with("runs", runs);
-        let mut payload = vec![0x82];
-        payload.extend(encode(&Value::Map(meta)));
-        push_head(&mut payload, 2, u64::try_from(stored.len()).unwrap_or(u64::MAX));
-        payload.extend_from_slice(stored);
-        Self::from_payload(payload)
+        let meta = meta(region, encoding, length, runs);
+        Self::from_meta(&meta, stored)
     }
 
     /// Reads a payload.
@@ -157,6 +148,22 @@ impl Pages {
         fields.done()?;
         pages.check()?;
         Ok(pages)
+    }
+
+    /// The map before the data.
+    pub(crate) fn meta(&self) -> Value {
+        let body = self.payload.get(1..).unwrap_or_default();
+        // It was decoded when the payload was read.
+        decode_prefix(body).map_or(Value::Null, |(meta, _)| meta)
+    }
+
+    /// Puts a payload together from a map and what is stored.
+    pub(crate) fn from_meta(value: &Value, stored: &[u8]) -> Result<Self, Broken> {
+        let mut payload = vec![0x82];
+        payload.extend(encode(value));
+        push_head(&mut payload, 2, u64::try_from(stored.len()).unwrap_or(u64::MAX));
+        payload.extend_from_slice(stored);
+        Self::from_payload(payload)
     }
 
     /// The payload's bytes.
@@ -214,6 +221,12 @@ impl Pages {
             matches!(run.kind, RunKind::SameAs(_)) && page - run.first < run.count
         })
     }
+}
+
+fn meta(region: u32, encoding: Encoding, length: usize, runs: &[PageRun]) -> Value {
+    let runs: Vec<_> = runs.iter().map(run_value).collect();
+    let map = Map::new().with("region", region).with("encoding", encoding.word());
+    Value::Map(map.with("length", u64::try_from(length).unwrap_or(u64::MAX)).with("runs", runs))
 }
 
 fn shift(broken: Broken, by: usize) -> Broken {

@@ -28,6 +28,7 @@ use crate::schema::Schema;
 use crate::session::Session;
 
 pub use event::{Event, Frame};
+pub(crate) use payload::inflate;
 use ram::OpenRam;
 
 /// Why a stream could not be read.
@@ -86,6 +87,9 @@ pub struct Reader<R> {
     ram: Option<OpenRam>,
     index_at: Option<u64>,
     frame: Option<Frame>,
+    /// The last payload of metadata as it came, and inflated if it was compressed.
+    payload: Vec<u8>,
+    inflated: Option<Vec<u8>>,
     skipped: u64,
 }
 
@@ -100,6 +104,8 @@ impl<R: Read> Reader<R> {
             ram: None,
             index_at: None,
             frame: None,
+            payload: Vec::new(),
+            inflated: None,
             skipped: 0,
         }
     }
@@ -132,6 +138,18 @@ impl<R: Read> Reader<R> {
     #[must_use]
     pub const fn frame(&self) -> Option<&Frame> {
         self.frame.as_ref()
+    }
+
+    /// The CBOR of the last frame, if that was one of metadata.
+    #[must_use]
+    pub fn metadata_bytes(&self) -> &[u8] {
+        self.inflated.as_deref().unwrap_or(&self.payload)
+    }
+
+    /// The payload of the last frame as it came, if that was one of metadata.
+    #[must_use]
+    pub fn payload_bytes(&self) -> &[u8] {
+        &self.payload
     }
 
     /// How many frames of unknown kinds were passed over.

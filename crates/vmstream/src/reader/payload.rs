@@ -87,13 +87,13 @@ impl<R: Read> Reader<R> {
     }
 
     fn metadata(&mut self, kind: Kind, header: &Header, payload: Vec<u8>) -> Result<Event, Broken> {
-        let payload = if header.has(COMPRESSED) { inflate(&payload)? } else { payload };
+        self.inflated = header.has(COMPRESSED).then(|| inflate(&payload)).transpose()?;
+        self.payload = payload;
         if kind == Kind::Tail {
-            return self.tail(&payload);
+            return self.tail(&self.payload);
         }
-        let value = decode(&payload)?;
-        let bytes = u64::try_from(payload.len()).unwrap_or(u64::MAX);
-        drop(payload);
+        let value = decode(self.metadata_bytes())?;
+        let bytes = u64::try_from(self.metadata_bytes().len()).unwrap_or(u64::MAX);
         match kind {
             Kind::Hello => {
                 let hello: crate::message::Hello = read(value)?;

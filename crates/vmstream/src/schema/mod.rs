@@ -12,6 +12,9 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use document::{hex, literal};
+pub(crate) use parse::{unhex, unliteral_struct};
+
 use sha2::{Digest, Sha256};
 
 use crate::value::{Map, Value, encode};

@@ -174,19 +174,21 @@ pub(crate) fn unliteral(kind: &Type, literal: &Value) -> Result<Value, Broken> {
             };
             Ok(Value::List(items.iter().enumerate().map(each).collect::<Result<_, _>>()?))
         }
-        (Type::Struct(fields), Value::Map(map)) => {
-            let each = |(name, value): (&str, &Value)| {
-                let field = fields.field(name);
-                let field = field.ok_or_else(|| Broken::new(Rule::D1).path(name))?;
-                let value = unliteral(&field.kind, value).map_err(|broken| broken.below(name))?;
-                Ok((name.to_owned(), value))
-            };
-            Ok(Value::Map(map.iter().map(each).collect::<Result<_, _>>()?))
-        }
+        (Type::Struct(fields), Value::Map(map)) => unliteral_struct(fields, map).map(Value::Map),
         (Type::Optional(_), Value::Null) => Ok(Value::Null),
         (Type::Optional(inner), literal) => unliteral(inner, literal),
         (_, literal) => Ok(literal.clone()),
     }
+}
+
+/// The literals of a struct back into values.
+pub(crate) fn unliteral_struct(fields: &Struct, map: &Map) -> Result<Map, Broken> {
+    let each = |(name, value): (&str, &Value)| {
+        let field = fields.field(name).ok_or_else(|| Broken::new(Rule::D1).path(name))?;
+        let value = unliteral(&field.kind, value).map_err(|broken| broken.below(name))?;
+        Ok((name.to_owned(), value))
+    };
+    map.iter().map(each).collect()
 }
 
 /// Bytes of lower-case hexadecimal digits.

@@ -219,7 +219,7 @@ impl Session {
         Ok(())
     }
 
-    fn check_record(&self, record: &DeviceRecord) -> Result<(), Broken> {
+    pub(crate) fn check_record(&self, record: &DeviceRecord) -> Result<(), Broken> {
         let schema = self.schemas.get(&record.schema);
         let schema = schema.filter(|schema| schema.name == record.kind);
         let schema = schema.ok_or_else(|| Broken::new(Rule::D2).found(&record.path))?;

@@ -3,6 +3,7 @@
 //! A writer never goes back, and refuses by the same rules as a reader: what it has written, a reader accepts.
 
 mod ram;
+mod raw;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -94,6 +95,10 @@ impl<W: Write> Writer<W> {
     ///
     /// [`WriteError`]
     pub fn on_channel(out: W, hello: &Hello, channel: u16) -> Result<Self, WriteError> {
+        Self::of_value(out, channel, &hello.to_value())
+    }
+
+    fn on_channel_with(out: W, channel: u16, hello: &Value) -> Result<Self, WriteError> {
         let mut writer = Self {
             out,
             session: Session::new(),
@@ -103,10 +108,8 @@ impl<W: Write> Writer<W> {
             index: Index::default(),
             in_pages: false,
         };
-        let again = writer.check(Hello::from_value(hello.to_value()))?;
         writer.out.write_all(&MAGIC).map_err(|source| WriteError::Io { offset: 0, source })?;
-        writer.metadata(Kind::Hello, 0, &hello.to_value())?;
-        writer.session.learn_hello(again);
+        writer.metadata(Kind::Hello, 0, hello)?;
         Ok(writer)
     }
 
@@ -283,6 +286,18 @@ impl<W: Write> Writer<W> {
     pub fn abort(&mut self, why: &Finding) -> Result<(), WriteError> {
         self.metadata(Kind::Abort, 0, &why.to_value())?;
         self.flush()
+    }
+
+    /// Writes filler of so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]
+    pub fn pad(&mut self, filler: usize) -> Result<(), WriteError> {
+        if u64::try_from(filler).unwrap_or(u64::MAX) > limits::PAD {
+            return Err(self.broken(Broken::new(Rule::F6).found(filler)));
+        }
+        self.frame(Kind::Pad, 0, &vec![0; filler])
     }
 
     /// Ends the stream, and hands out the output and the digest that names the stream.

@@ -1,5 +1,7 @@
 //! The format against its specification, from outside.
 
+mod file;
+mod json;
 mod raw;
 mod round;
 mod sample;
