@@ -53,7 +53,7 @@ fn a_device_is_found_by_its_path() {
 #[test]
 fn one_field_of_a_large_file_costs_few_reads_and_zeros_cost_no_space() {
     let mut file = tempfile::tempfile().expect("a file");
-    let length = 512_u64 << 20;
+    let length = 128_u64 << 20;
     let mut manifest = sample::manifest(0);
     manifest.memory =
         vec![Region { name: "m".to_owned(), kind: "ram".to_owned(), bytes: length, gpa: None }];

@@ -1,7 +1,14 @@
 //! The format against its specification, from outside.
 
+mod devices;
 mod file;
+mod frames;
 mod json;
+mod messages;
+mod order;
+mod pages;
 mod raw;
 mod round;
 mod sample;
+mod specification;
+mod values;

@@ -4,9 +4,11 @@ use std::io::Read;
 
 use sha2::{Digest, Sha256};
 use vmstream::frame::{Header, Kind, MAGIC};
-use vmstream::message::{Finish, Message};
+use vmstream::message::{DeviceRecord, Finish, Message, Switch, SwitchMode};
 use vmstream::value::encode;
-use vmstream::{ReadError, Reader, Value};
+use vmstream::{Map, ReadError, Reader, Rule, Schema, Value};
+
+use crate::sample;
 
 /// A stream that says whatever a test wants.
 #[derive(Clone, Default)]
@@ -62,6 +64,15 @@ impl Raw {
         self.value(kind, &message.to_value())
     }
 
+    /// Device records, final unless flags say otherwise.
+    pub(crate) fn records(mut self, flags: u16, records: &[DeviceRecord]) -> Self {
+        if flags == 0 {
+            self.devices += records.len() as u64;
+        }
+        let list = Value::List(records.iter().map(Message::to_value).collect());
+        self.frame(Kind::Device, flags, &encode(&list))
+    }
+
     pub(crate) fn epoch(mut self, epoch: u32) -> Self {
         self.epoch = epoch;
         self
@@ -94,4 +105,46 @@ pub(crate) fn read_all(input: impl Read) -> Result<u64, ReadError> {
     }
     reader.expect_end()?;
     Ok(events)
+}
+
+/// The rule by which a stream is refused, the frame and the offset.
+pub(crate) fn refusal(stream: &[u8]) -> (Rule, u64, u64) {
+    match read_all(stream).expect_err("it breaks a rule") {
+        ReadError::Broken { frame, broken } => (broken.rule, frame, broken.at),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The rule by which what a test says after a beginning is refused.
+pub(crate) fn rule(raw: Raw) -> Rule {
+    refusal(&raw.finish().out).0
+}
+
+/// Hello.
+pub(crate) fn greeted() -> Raw {
+    Raw::new().message(Kind::Hello, &sample::hello())
+}
+
+/// Hello and a schema.
+pub(crate) fn described() -> Raw {
+    greeted().value(Kind::Schema, &schema_value(0, &sample::schema()))
+}
+
+/// Hello, a schema and a manifest.
+pub(crate) fn manifested() -> Raw {
+    described().message(Kind::Manifest, &sample::manifest(0))
+}
+
+/// All but the device's record.
+pub(crate) fn switched() -> Raw {
+    manifested().epoch(1).message(Kind::Switch, &Switch { mode: SwitchMode::Stopped })
+}
+
+/// All but finish.
+pub(crate) fn loaded() -> Raw {
+    switched().records(0, &[sample::record(0)])
+}
+
+pub(crate) fn schema_value(id: u32, schema: &Schema) -> Value {
+    Value::Map(Map::new().with("id", id).with("schema", schema.document()))
 }
