@@ -1,8 +1,10 @@
 //! The format against its specification, from outside.
 
 mod devices;
+mod elsewhere;
 mod file;
 mod frames;
+mod hostile;
 mod json;
 mod messages;
 mod order;

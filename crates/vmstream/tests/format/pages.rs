@@ -85,7 +85,11 @@ fn p_4_a_page_the_same_as_one_that_is_none_itself_is_refused() {
 
     assert_eq!(refused("raw", 0, &[same(64)], b""), Rule::P4);
     assert_eq!(refused("raw", 0, &[same(11)], b""), Rule::P4);
-    assert_eq!(refused("raw", 0, &[run(1, 1, RunKind::Zero), same(1)], b""), Rule::O5, "it is good");
+    assert_eq!(
+        refused("raw", 0, &[run(1, 1, RunKind::Zero), same(1)], b""),
+        Rule::O5,
+        "it is good"
+    );
 }
 
 #[test]
