@@ -1,8 +1,6 @@
 //! The contract: what source and destination must agree on, compared before the first page.
 
 mod compare;
-#[cfg(test)]
-mod tests;
 
 pub use compare::{Comparison, compare};
 

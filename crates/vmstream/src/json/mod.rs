@@ -10,8 +10,6 @@
 
 mod from;
 mod project;
-#[cfg(test)]
-mod tests;
 mod to;
 
 use std::io;

@@ -5,8 +5,6 @@
 
 mod apply;
 mod convert;
-#[cfg(test)]
-mod tests;
 
 use crate::finding::{Finding, Short};
 use crate::schema::{Criticality, Field, Schema, Struct};

@@ -9,8 +9,6 @@
 mod check;
 mod document;
 mod parse;
-#[cfg(test)]
-mod tests;
 
 pub(crate) use document::{hex, literal};
 pub(crate) use parse::{unhex, unliteral_struct};

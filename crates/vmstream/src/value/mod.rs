@@ -10,8 +10,6 @@
 mod decode;
 mod encode;
 mod map;
-#[cfg(test)]
-mod tests;
 
 pub use decode::{decode, decode_prefix};
 pub use encode::encode;

@@ -1,5 +1,6 @@
 //! The format against its specification, from outside.
 
+mod contracts;
 mod devices;
 mod elsewhere;
 mod file;
@@ -10,6 +11,8 @@ mod messages;
 mod order;
 mod pages;
 mod raw;
+mod records;
+mod resolution;
 mod round;
 mod sample;
 mod specification;
