@@ -95,12 +95,10 @@ fn word(meta: &ParseNestedMeta<'_>) -> Result<String> {
 
 /// The first paragraph of a documentation comment, on one line.
 pub(crate) fn description(attributes: &[Attribute]) -> String {
-    let lines = attributes.iter().filter_map(|attribute| match &attribute.meta {
-        Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
-            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value().trim().to_owned()),
-            _ => None,
-        },
-        _ => None,
+    let lines = attributes.iter().filter_map(|attribute| {
+        let Meta::NameValue(pair) = &attribute.meta else { return None };
+        let Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) = &pair.value else { return None };
+        pair.path.is_ident("doc").then(|| text.value().trim().to_owned())
     });
     let paragraph: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
     paragraph.join(" ")

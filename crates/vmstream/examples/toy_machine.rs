@@ -124,19 +124,17 @@ fn load<T: Record>(stream: &[u8], memory: Vec<u8>) -> Result<Loaded<T>, Box<dyn 
     let mut incoming = Incoming { memory };
     let mut records = BTreeMap::new();
     while let Some(event) = reader.next_event()? {
-        match event {
-            Event::Manifest(manifest) => {
-                let comparison = compare(&manifest.contract, &contract(&incoming.memory)?);
-                if !comparison.accepts() {
-                    return Ok(Loaded::Refused(comparison.refusals));
-                }
+        if let Event::Manifest(manifest) = event {
+            let comparison = compare(&manifest.contract, &contract(&incoming.memory)?);
+            if !comparison.accepts() {
+                return Ok(Loaded::Refused(comparison.refusals));
             }
-            Event::Pages(pages) => apply(&pages, PAGE, &mut incoming)?,
-            Event::Devices(devices) => {
-                records.extend(devices.into_iter().map(|record| (record.path.clone(), record)));
-            }
-            Event::Abort(why) => return Ok(Loaded::Refused(vec![why])),
-            _ => {}
+        } else if let Event::Pages(pages) = event {
+            apply(&pages, PAGE, &mut incoming)?;
+        } else if let Event::Devices(devices) = event {
+            records.extend(devices.into_iter().map(|record| (record.path.clone(), record)));
+        } else if let Event::Abort(why) = event {
+            return Ok(Loaded::Refused(vec![why]));
         }
     }
     reader.expect_end()?;

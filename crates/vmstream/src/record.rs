@@ -65,10 +65,7 @@ pub trait Record: Shape {
     /// The record, as it is sent.
     #[must_use]
     fn save(&self) -> Map {
-        match self.to_value() {
-            Value::Map(map) => map,
-            _ => Map::new(),
-        }
+        self.to_value().into_map().unwrap_or_default()
     }
 
     /// The struct of a record in our own schema; absent fields have their defaults.
@@ -158,10 +155,7 @@ impl Shape for String {
     }
 
     fn from_value(value: Value) -> Result<Self, Broken> {
-        match value {
-            Value::Text(text) => Ok(text),
-            other => Err(misfit(other.noun())),
-        }
+        value.into_text().map_err(|other| misfit(other.noun()))
     }
 }
 
@@ -179,10 +173,7 @@ impl Shape for Bytes {
     }
 
     fn from_value(value: Value) -> Result<Self, Broken> {
-        match value {
-            Value::Bytes(bytes) => Ok(Self(bytes)),
-            other => Err(misfit(other.noun())),
-        }
+        value.into_bytes().map(Self).map_err(|other| misfit(other.noun()))
     }
 }
 
@@ -212,10 +203,7 @@ impl<T: Shape> Shape for Vec<T> {
     }
 
     fn from_value(value: Value) -> Result<Self, Broken> {
-        let items = match value {
-            Value::List(items) => items,
-            other => return Err(misfit(other.noun())),
-        };
+        let items = value.into_list().map_err(|other| misfit(other.noun()))?;
         let each = |(index, item)| T::from_value(item).map_err(|broken| broken.below(index));
         items.into_iter().enumerate().map(each).collect()
     }
@@ -231,9 +219,6 @@ impl<T: Shape> Shape for Option<T> {
     }
 
     fn from_value(value: Value) -> Result<Self, Broken> {
-        match value {
-            Value::Null => Ok(None),
-            value => T::from_value(value).map(Some),
-        }
+        if value == Value::Null { Ok(None) } else { T::from_value(value).map(Some) }
     }
 }

@@ -239,12 +239,14 @@ impl<F: Read + Seek> Archive<F> {
 
     fn learn(&mut self, at: u64, found: Found, kind: Kind) -> Result<(), ReadError> {
         let Found { header, value, bytes } = found;
-        let learnt = match kind {
-            Kind::Hello => Hello::from_value(value).map(|hello| self.session.learn_hello(hello)),
-            Kind::Manifest => Manifest::from_value(value)
-                .and_then(|manifest| self.session.learn_manifest(manifest)),
-            Kind::Finish => Finish::from_value(value).map(|finish| self.finish = Some(finish)),
-            _ => self.learn_schema(value, bytes),
+        let learnt = if kind == Kind::Hello {
+            Hello::from_value(value).map(|hello| self.session.learn_hello(hello))
+        } else if kind == Kind::Manifest {
+            Manifest::from_value(value).and_then(|manifest| self.session.learn_manifest(manifest))
+        } else if kind == Kind::Finish {
+            Finish::from_value(value).map(|finish| self.finish = Some(finish))
+        } else {
+            self.learn_schema(value, bytes)
         };
         self.take(at, &header, learnt)
     }

@@ -28,19 +28,18 @@ pub fn from_json<W: Write>(input: impl BufRead, out: W) -> Result<Option<[u8; 32
     let hello = lines.next()?.ok_or_else(|| lines.form(Broken::new(Rule::O1)))?;
     let mut writer = lines.begin(&hello, out)?;
     while let Some(line) = lines.next()? {
-        match lines.kind(&line)? {
-            Kind::Finish => {
-                let payload = lines.payload(&line)?;
-                let follows = payload.at("follows").and_then(Value::as_u64).unwrap_or(0);
-                if lines.rest()? {
-                    return Err(lines.form(Broken::new(Rule::F15)));
-                }
-                let finished =
-                    if follows == 0 { writer.finish() } else { writer.finish_with_index() };
-                return finished.map(|(_, digest)| Some(digest)).map_err(|e| lines.write(e));
-            }
-            kind => lines.frame(kind, &line, &mut writer)?,
+        let kind = lines.kind(&line)?;
+        if kind != Kind::Finish {
+            lines.frame(kind, &line, &mut writer)?;
+            continue;
         }
+        let payload = lines.payload(&line)?;
+        let follows = payload.at("follows").and_then(Value::as_u64).unwrap_or(0);
+        if lines.rest()? {
+            return Err(lines.form(Broken::new(Rule::F15)));
+        }
+        let finished = if follows == 0 { writer.finish() } else { writer.finish_with_index() };
+        return finished.map(|(_, digest)| Some(digest)).map_err(|error| lines.write(error));
     }
     if writer.session().is_over() { Ok(None) } else { Err(lines.form(Broken::new(Rule::F14))) }
 }
@@ -102,31 +101,28 @@ impl<R: BufRead> Lines<R> {
             true => Compress::Metadata,
             false => Compress::Nothing,
         });
-        let written = match kind {
-            Kind::Pad => {
-                let length = self.number(line, "length")?;
-                writer.pad(usize::try_from(length).unwrap_or(usize::MAX))
-            }
-            Kind::Pages | Kind::Disk => {
-                let pages = Pages::from_meta(&self.payload(line)?, &self.bytes(line, "data")?);
-                let pages = pages.map_err(|broken| self.form(broken))?;
-                if kind == Kind::Disk { writer.disk(&pages) } else { writer.pages(&pages) }
-            }
-            Kind::Ram => return self.ram(line, writer),
+        let written = if kind == Kind::Pad {
+            let length = self.number(line, "length")?;
+            writer.pad(usize::try_from(length).unwrap_or(usize::MAX))
+        } else if matches!(kind, Kind::Pages | Kind::Disk) {
+            let pages = Pages::from_meta(&self.payload(line)?, &self.bytes(line, "data")?);
+            let pages = pages.map_err(|broken| self.form(broken))?;
+            if kind == Kind::Disk { writer.disk(&pages) } else { writer.pages(&pages) }
+        } else if kind == Kind::Ram {
+            return self.ram(line, writer);
+        } else if kind == Kind::Checksums {
             // Made anew with the ram frame before.
-            Kind::Checksums => Ok(()),
-            _ => {
-                let payload = match kind {
-                    Kind::Schema => self.schema_payload(line)?,
-                    Kind::Device => self.records(line, writer.session())?,
-                    _ => self.payload(line)?,
-                };
-                let packed = match line.contains_key("packed") {
-                    true => Some(self.bytes(line, "packed")?),
-                    false => None,
-                };
-                writer.value(kind, is_set("provisional"), &payload, packed.as_deref())
-            }
+            Ok(())
+        } else {
+            let payload = if kind == Kind::Schema {
+                self.schema_payload(line)?
+            } else if kind == Kind::Device {
+                self.records(line, writer.session())?
+            } else {
+                self.payload(line)?
+            };
+            let packed = line.contains_key("packed").then(|| self.bytes(line, "packed"));
+            writer.value(kind, is_set("provisional"), &payload, packed.transpose()?.as_deref())
         };
         written.map_err(|error| self.write(error))
     }
@@ -142,10 +138,9 @@ impl<R: BufRead> Lines<R> {
             let state = state_from_json(state, schema).map_err(|broken| broken.below("state"))?;
             let mut rest = item.as_object().cloned().unwrap_or_default();
             rest.shift_remove("state");
-            match value_from_json(&Json::Object(rest))? {
-                Value::Map(map) => Ok(Value::Map(map.with("state", state))),
-                other => Err(Broken::new(Rule::J1).found(other.noun())),
-            }
+            let map = value_from_json(&Json::Object(rest))?.into_map();
+            let map = map.map_err(|other| Broken::new(Rule::J1).found(other.noun()))?;
+            Ok(Value::Map(map.with("state", state)))
         };
         let each = |(index, item)| record(item).map_err(|broken: Broken| broken.below(index));
         let records = items.iter().enumerate().map(each).collect::<Result<_, _>>();
@@ -193,10 +188,9 @@ impl<R: BufRead> Lines<R> {
         let mut rest = payload.ok_or_else(|| self.misfit("payload"))?.clone();
         let document = rest.shift_remove("schema").ok_or_else(|| self.misfit("schema"))?;
         let document = unplain(&document).map_err(|broken| self.form(broken))?;
-        match value_from_json(&Json::Object(rest)).map_err(|broken| self.form(broken))? {
-            Value::Map(map) => Ok(Value::Map(map.with("schema", document))),
-            other => Ok(other),
-        }
+        let rest = value_from_json(&Json::Object(rest)).map_err(|broken| self.form(broken))?;
+        let map = rest.into_map().map_err(|_| self.misfit("payload"))?;
+        Ok(Value::Map(map.with("schema", document)))
     }
 
     fn number(&self, line: &Line, key: &str) -> Result<u64, JsonError> {

@@ -62,7 +62,7 @@ pub fn value_from_json(json: &Json) -> Result<Value, Broken> {
             };
             object.iter().map(each).collect::<Result<Map, _>>().map(Value::Map)
         }
-        other => scalar(other),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => scalar(json),
     }
 }
 
@@ -78,10 +78,9 @@ pub fn state_to_json(state: &Map) -> Json {
 ///
 /// [`Rule::D1`] or [`Rule::J1`], with the path.
 pub fn state_from_json(json: &Json, schema: &Schema) -> Result<Map, Broken> {
-    match unplain(json)? {
-        Value::Map(map) => unliteral_struct(&schema.root, &map).map(|state| schema.strip(state)),
-        other => Err(Broken::new(Rule::D1).found(other.noun())),
-    }
+    let map = unplain(json)?.into_map();
+    let map = map.map_err(|other| Broken::new(Rule::D1).found(other.noun()))?;
+    unliteral_struct(&schema.root, &map).map(|state| schema.strip(state))
 }
 
 /// JSON of a value without bytes, as a document of JSON Schema is.
@@ -112,7 +111,7 @@ pub(super) fn unplain(json: &Json) -> Result<Value, Broken> {
             let each = |(key, value): (&String, &Json)| Ok((key.clone(), unplain(value)?));
             object.iter().map(each).collect::<Result<Map, _>>().map(Value::Map)
         }
-        other => scalar(other),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => scalar(json),
     }
 }
 

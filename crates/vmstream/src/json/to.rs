@@ -58,7 +58,19 @@ pub fn to_json(input: impl Read, mut out: impl Write) -> Result<(), JsonError> {
                 let records = value.as_list().unwrap_or_default();
                 Json::Array(records.iter().map(|record| with_plain(record, "state")).collect())
             }
-            _ => value_to_json(&decode(reader.metadata_bytes()).unwrap_or(Value::Null)),
+            Event::Hello(_)
+            | Event::Manifest(_)
+            | Event::Verdict(_)
+            | Event::Checksums(_)
+            | Event::Switch(_)
+            | Event::Note(_)
+            | Event::Request(_)
+            | Event::Abort(_)
+            | Event::Finish(_)
+            | Event::Index(_)
+            | Event::Tail(_) => {
+                value_to_json(&decode(reader.metadata_bytes()).unwrap_or(Value::Null))
+            }
         };
         line.insert("payload".to_owned(), payload);
         if frame.header.has(COMPRESSED)

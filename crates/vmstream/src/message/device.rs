@@ -29,10 +29,9 @@ impl Message for DeviceRecord {
         let mut fields = Fields::of(value)?;
         let (path, kind) = (fields.path("path")?, fields.text("kind")?);
         let schema = fields.small("schema")?;
-        let state = match fields.value("state")? {
-            Value::Map(state) => state,
-            other => return Err(Broken::new(Rule::M1).path("state").found(other.noun())),
-        };
+        let state = fields.value("state")?.into_map();
+        let state =
+            state.map_err(|other| Broken::new(Rule::M1).path("state").found(other.noun()))?;
         fields.done()?;
         Ok(Self { path, kind, schema, state })
     }
@@ -45,11 +44,10 @@ pub(crate) fn records_value(records: &[DeviceRecord]) -> Value {
 
 /// Reads the payload of a device frame: one record or more.
 pub(crate) fn records_from(value: Value) -> Result<Vec<DeviceRecord>, Broken> {
-    let items = match value {
-        Value::List(items) if !items.is_empty() => items,
-        Value::List(_) => return Err(Broken::new(Rule::M1).found("no record")),
-        other => return Err(Broken::new(Rule::M1).found(other.noun())),
-    };
+    let items = value.into_list().map_err(|other| Broken::new(Rule::M1).found(other.noun()))?;
+    if items.is_empty() {
+        return Err(Broken::new(Rule::M1).found("no record"));
+    }
     let read = |(index, item)| {
         DeviceRecord::from_value(item).map_err(|broken: Broken| broken.below(index))
     };

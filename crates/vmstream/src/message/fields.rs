@@ -10,10 +10,8 @@ pub(crate) struct Fields(Map);
 
 impl Fields {
     pub(crate) fn of(value: Value) -> Result<Self, Broken> {
-        match value {
-            Value::Map(map) => Ok(Self(map)),
-            other => Err(Broken::new(Rule::M1).found(other.noun())),
-        }
+        let map = value.into_map();
+        map.map(Self).map_err(|other| Broken::new(Rule::M1).found(other.noun()))
     }
 
     pub(crate) fn maybe(&mut self, key: &str) -> Option<Value> {
@@ -25,11 +23,8 @@ impl Fields {
     }
 
     pub(crate) fn maybe_text(&mut self, key: &str) -> Result<Option<String>, Broken> {
-        match self.maybe(key) {
-            None => Ok(None),
-            Some(Value::Text(text)) => Ok(Some(text)),
-            Some(other) => Err(misfit(key, other.noun())),
-        }
+        let text = self.maybe(key).map(Value::into_text).transpose();
+        text.map_err(|other| misfit(key, other.noun()))
     }
 
     pub(crate) fn text(&mut self, key: &str) -> Result<String, Broken> {
@@ -60,8 +55,7 @@ impl Fields {
     pub(crate) fn maybe_bool(&mut self, key: &str) -> Result<Option<bool>, Broken> {
         match self.maybe(key) {
             None => Ok(None),
-            Some(Value::Bool(bool)) => Ok(Some(bool)),
-            Some(other) => Err(misfit(key, other.noun())),
+            Some(value) => value.as_bool().map(Some).ok_or_else(|| misfit(key, value.noun())),
         }
     }
 
@@ -76,11 +70,8 @@ impl Fields {
     }
 
     pub(crate) fn maybe_list(&mut self, key: &str) -> Result<Option<Vec<Value>>, Broken> {
-        match self.maybe(key) {
-            None => Ok(None),
-            Some(Value::List(items)) => Ok(Some(items)),
-            Some(other) => Err(misfit(key, other.noun())),
-        }
+        let items = self.maybe(key).map(Value::into_list).transpose();
+        items.map_err(|other| misfit(key, other.noun()))
     }
 
     /// A list of things; each is read by `item`.

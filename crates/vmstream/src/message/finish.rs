@@ -214,10 +214,12 @@ impl Message for Index {
 
     fn from_value(value: Value) -> Result<Self, Broken> {
         let mut fields = Fields::of(value)?;
-        let devices = match fields.value("devices")? {
-            Value::Map(map) => map.into_iter().map(device).collect::<Result<_, _>>()?,
-            other => return Err(Broken::new(Rule::M1).path("devices").found(other.noun())),
-        };
+        let devices = fields.value("devices")?.into_map();
+        let devices = devices
+            .map_err(|other| Broken::new(Rule::M1).path("devices").found(other.noun()))?
+            .into_iter()
+            .map(device)
+            .collect::<Result<_, _>>()?;
         let index = Self {
             manifest: fields.uint("manifest")?,
             schemas: fields.list("schemas", |value| {

@@ -114,8 +114,5 @@ fn purpose(word: &str) -> Result<Purpose, Broken> {
 }
 
 fn text(value: Value) -> Result<String, Broken> {
-    match value {
-        Value::Text(text) => Ok(text),
-        other => Err(Broken::new(Rule::M1).found(other.noun())),
-    }
+    value.into_text().map_err(|other| Broken::new(Rule::M1).found(other.noun()))
 }

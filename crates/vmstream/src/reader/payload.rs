@@ -22,9 +22,10 @@ impl<R: Read> Reader<R> {
     /// Reads a payload and what it says.
     pub(super) fn message(&mut self, kind: Kind, header: &Header) -> Result<Event, ReadError> {
         let payload = self.payload(header)?;
-        let event = match kind {
-            Kind::Pages | Kind::Disk => self.pages(kind, payload),
-            _ => self.metadata(kind, header, payload),
+        let event = if matches!(kind, Kind::Pages | Kind::Disk) {
+            self.pages(kind, payload)
+        } else {
+            self.metadata(kind, header, payload)
         };
         event.map_err(|broken| {
             // Offsets in what was inflated mean nothing in the stream.
@@ -161,15 +162,10 @@ impl<R: Read> Reader<R> {
 }
 
 fn requests(value: Value) -> Result<Event, Broken> {
-    match value {
-        Value::List(items) => {
-            let each = |(index, item)| {
-                Request::from_value(item).map_err(|broken: Broken| broken.below(index))
-            };
-            items.into_iter().enumerate().map(each).collect::<Result<_, _>>().map(Event::Request)
-        }
-        other => Err(Broken::new(Rule::M1).found(other.noun())),
-    }
+    let items = value.into_list().map_err(|other| Broken::new(Rule::M1).found(other.noun()))?;
+    let each =
+        |(index, item)| Request::from_value(item).map_err(|broken: Broken| broken.below(index));
+    items.into_iter().enumerate().map(each).collect::<Result<_, _>>().map(Event::Request)
 }
 
 /// One whole zlib stream of at most 1 MiB.

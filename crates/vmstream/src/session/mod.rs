@@ -164,9 +164,10 @@ impl Session {
 
     pub(crate) fn learn_pages(&mut self, kind: Kind, pages: &Pages) -> Result<(), Broken> {
         let manifest = self.manifest.as_ref().ok_or_else(|| Broken::new(Rule::O3))?;
-        let size = match kind {
-            Kind::Disk => manifest.disk_pages(pages.region()),
-            _ => manifest.region_pages(pages.region()),
+        let size = if kind == Kind::Disk {
+            manifest.disk_pages(pages.region())
+        } else {
+            manifest.region_pages(pages.region())
         };
         let size =
             size.ok_or_else(|| Broken::new(Rule::P2).path("region").found(pages.region()))?;

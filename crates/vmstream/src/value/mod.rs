@@ -92,6 +92,42 @@ impl Value {
         if let Self::Map(map) = self { Some(map) } else { None }
     }
 
+    /// The map, if it is one; otherwise the value.
+    ///
+    /// # Errors
+    ///
+    /// The value, untouched.
+    pub fn into_map(self) -> Result<Map, Self> {
+        if let Self::Map(map) = self { Ok(map) } else { Err(self) }
+    }
+
+    /// The list, if it is one; otherwise the value.
+    ///
+    /// # Errors
+    ///
+    /// The value, untouched.
+    pub fn into_list(self) -> Result<Vec<Self>, Self> {
+        if let Self::List(items) = self { Ok(items) } else { Err(self) }
+    }
+
+    /// The text, if it is one; otherwise the value.
+    ///
+    /// # Errors
+    ///
+    /// The value, untouched.
+    pub fn into_text(self) -> Result<String, Self> {
+        if let Self::Text(text) = self { Ok(text) } else { Err(self) }
+    }
+
+    /// The bytes, if it is bytes; otherwise the value.
+    ///
+    /// # Errors
+    ///
+    /// The value, untouched.
+    pub fn into_bytes(self) -> Result<Vec<u8>, Self> {
+        if let Self::Bytes(bytes) = self { Ok(bytes) } else { Err(self) }
+    }
+
     /// What kind of value it is, for messages.
     #[must_use]
     pub const fn noun(&self) -> &'static str {

@@ -100,7 +100,15 @@ impl<W: Write> Writer<W> {
                 let each = |item: &Value| Request::from_value(item.clone()).map(drop);
                 items.iter().try_for_each(each).map(|()| Learnt::Nothing)
             }
-            _ => Err(Broken::new(Rule::M1).found(kind.name())),
+            Kind::Hello
+            | Kind::Pages
+            | Kind::Disk
+            | Kind::Ram
+            | Kind::Checksums
+            | Kind::Pad
+            | Kind::Finish
+            | Kind::Index
+            | Kind::Tail => Err(Broken::new(Rule::M1).found(kind.name())),
         }
     }
 }

@@ -109,10 +109,9 @@ pub(crate) fn read_all(input: impl Read) -> Result<u64, ReadError> {
 
 /// The rule by which a stream is refused, the frame and the offset.
 pub(crate) fn refusal(stream: &[u8]) -> (Rule, u64, u64) {
-    match read_all(stream).expect_err("it breaks a rule") {
-        ReadError::Broken { frame, broken } => (broken.rule, frame, broken.at),
-        other => panic!("{other:?}"),
-    }
+    let error = read_all(stream).expect_err("it breaks a rule");
+    let ReadError::Broken { frame, broken } = error else { panic!("{error:?}") };
+    (broken.rule, frame, broken.at)
 }
 
 /// The rule by which what a test says after a beginning is refused.

@@ -215,7 +215,7 @@ fn sample_of(kind: &Type, next: &mut impl FnMut() -> u64) -> Value {
             let length = between(*min, *max, next());
             Value::List((0..length).map(|_| sample_of(item, next)).collect())
         }
-        Type::Optional(_) if next() % 2 == 0 => Value::Null,
+        Type::Optional(_) if next().is_multiple_of(2) => Value::Null,
         Type::Optional(inner) => sample_of(inner, next),
         Type::Struct(fields) => {
             let mut map = Map::new();
