@@ -41,7 +41,8 @@ pub(crate) struct Session {
     schema_values: usize,
     device_bytes: u64,
     records: u64,
-    paths: BTreeSet<String>,
+    /// Digests of the paths that have final records: paths may be long, and many.
+    paths: BTreeSet<[u8; 32]>,
     /// Schema ids of declared devices, by path; none where the manifest declares none.
     declared: Option<BTreeMap<String, u32>>,
 }
@@ -211,7 +212,7 @@ impl Session {
         for (index, record) in records.iter().enumerate() {
             self.check_record(record).map_err(|broken| broken.below(index))?;
             if !provisional {
-                if !self.paths.insert(record.path.clone()) {
+                if !self.paths.insert(Sha256::digest(&record.path).into()) {
                     return Err(Broken::new(Rule::D4).found(&record.path).below(index));
                 }
                 self.ledger.devices = self.ledger.devices.saturating_add(1);
@@ -269,7 +270,8 @@ impl Session {
             return Ok(());
         }
         let paths = self.declared.iter().flat_map(BTreeMap::keys);
-        match paths.into_iter().find(|path| !self.paths.contains(*path)) {
+        let has_record = |path: &str| self.paths.contains::<[u8; 32]>(&Sha256::digest(path).into());
+        match paths.into_iter().find(|path| !has_record(path)) {
             None => Ok(()),
             Some(path) => Err(Broken::new(Rule::D6).found(format_args!("{path} has no record"))),
         }

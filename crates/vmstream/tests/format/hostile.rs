@@ -3,11 +3,14 @@
 use std::fs;
 
 use proptest::prelude::*;
+use vmstream::contract::{Attribute, Policy};
 use vmstream::frame::{COMPRESSED, Kind};
+use vmstream::message::{DeviceRecord, Manifest, Message, Note, Switch, SwitchMode};
+use vmstream::schema::{Field, Struct, Type};
 use vmstream::value::{decode, encode};
-use vmstream::{Map, Reader, Value};
+use vmstream::{Map, Reader, Rule, Schema, Value};
 
-use crate::raw::{greeted, manifested, read_all};
+use crate::raw::{Raw, greeted, manifested, read_all, schema_value};
 use crate::sample;
 
 /// The most memory that this process ever had, bytes.
@@ -93,6 +96,85 @@ fn memory_stays_below_64_mib_whatever_comes() {
     let claim = greeted().frame_with(5, 1, b"", |header| header.length = 6 << 20);
     read_all(claim.out.as_slice()).expect_err("nothing came");
 
+    assert!(peak() < 64 << 20, "{} bytes", peak());
+}
+
+/// A stream of frames that are made when they are asked for, so that only the reader's memory counts.
+struct Lazy<I> {
+    frames: I,
+    raw: Raw,
+    at: usize,
+}
+
+impl<I: Iterator<Item = (Kind, u32, Value)>> std::io::Read for Lazy<I> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let begun = self.raw.sequence > 0;
+        if !begun || self.at == self.raw.out.len() {
+            let Some((kind, epoch, value)) = self.frames.next() else { return Ok(0) };
+            let mut raw = std::mem::take(&mut self.raw);
+            if begun {
+                raw.out = Vec::new();
+            }
+            (self.raw, self.at) = (raw.epoch(epoch).value(kind, &value), 0);
+        }
+        let got = std::io::Read::read(&mut &self.raw.out[self.at..], buffer)?;
+        self.at += got;
+        Ok(got)
+    }
+}
+
+/// All that a reader keeps, each as large as it may be.
+fn hoard() -> impl Iterator<Item = (Kind, u32, Value)> {
+    let symbols = |schema: u32| (0..32_000).map(move |symbol| format!("{schema}{symbol:05}"));
+    let many = move |id| {
+        let field =
+            Field::new("a", Type::Enum(symbols(id).collect())).default(format!("{id}00000"));
+        let schema = Schema { root: Struct::new(vec![field]), ..sample::schema() };
+        (Kind::Schema, 0, schema_value(id, &schema))
+    };
+    let attribute = |number: usize| {
+        Attribute::new("a", &format!("{number}"), Value::Bytes(Vec::new()), Policy::Exact)
+    };
+    let manifest = move || {
+        let contract = (0..17_000).map(attribute).collect();
+        let manifest = Manifest { contract, devices: None, ..sample::manifest(0) };
+        (Kind::Manifest, 0, manifest.to_value())
+    };
+    let record = |number: u32| {
+        let path = format!("{number:0>255}");
+        DeviceRecord { path, state: Map::new(), ..sample::record(0) }.to_value()
+    };
+    let records = move |frame: u32| {
+        let numbers = frame * 3000..(frame * 3000 + 3000).min(65_536);
+        (Kind::Device, 1, Value::List(numbers.map(record).collect()))
+    };
+    let switch = Switch { mode: SwitchMode::Stopped }.to_value();
+    let note = || {
+        let value = Value::List(vec![Value::List(vec![Value::Null]); 131_000]);
+        let note = Note { name: "bomb".to_owned(), value };
+        (Kind::Note, 1, note.to_value())
+    };
+    std::iter::once_with(|| (Kind::Hello, 0, sample::hello().to_value()))
+        .chain((0..8).map(many))
+        .chain(std::iter::once_with(manifest))
+        .chain(std::iter::once((Kind::Switch, 1, switch)))
+        .chain((0..22).map(records))
+        .chain(std::iter::once_with(note))
+}
+
+#[test]
+fn memory_stays_below_64_mib_when_all_that_is_kept_is_as_large_as_it_may_be() {
+    let mut reader = Reader::new(Lazy { frames: hoard(), raw: Raw::new(), at: 0 });
+    let mut events = 0;
+
+    let error = loop {
+        match reader.next_event() {
+            Ok(_) => events += 1,
+            Err(error) => break error,
+        }
+    };
+
+    assert_eq!((events, error.rule()), (34, Some(Rule::F14)), "{error:?}");
     assert!(peak() < 64 << 20, "{} bytes", peak());
 }
 
