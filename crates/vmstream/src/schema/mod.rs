@@ -52,6 +52,18 @@ impl Schema {
     }
 }
 
+/// A line for each schema, its digest, name and version, sorted: to be kept in a file that a test compares.
+///
+/// So every change of a format is seen by whoever reviews it.
+#[must_use]
+pub fn listing<'a>(schemas: impl IntoIterator<Item = &'a Schema>) -> String {
+    let line =
+        |schema: &Schema| format!("{} {} {}\n", schema.name, schema.version, hex(&schema.digest()));
+    let mut lines: Vec<_> = schemas.into_iter().map(line).collect();
+    lines.sort();
+    lines.concat()
+}
+
 /// Fields by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Struct {

@@ -413,7 +413,12 @@ impl<W: Write> Writer<W> {
         self.out.write_all(bytes).map_err(|source| WriteError::Io { offset, source })
     }
 
-    fn flush(&mut self) -> Result<(), WriteError> {
+    /// Makes the output hand on what it holds back.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Io`]
+    pub fn flush(&mut self) -> Result<(), WriteError> {
         let offset = self.session.offset();
         self.out.flush().map_err(|source| WriteError::Io { offset, source })
     }

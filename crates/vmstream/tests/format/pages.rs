@@ -1,13 +1,16 @@
 //! Rules P, R, K and I: memory.
 
+use std::convert::Infallible;
 use std::io::Cursor;
 
 use vmstream::archive::Archive;
-use vmstream::chain::check_link;
+use vmstream::chain::{PageStore, apply, check_link};
 use vmstream::frame::Kind;
-use vmstream::message::{Encoding, Manifest, PageRun, Pages, Parent, Ram, RunKind};
+use vmstream::message::{
+    Encoding, Manifest, PageRun, Pages, PagesBuilder, Parent, Ram, RunKind, Switch, SwitchMode,
+};
 use vmstream::value::encode;
-use vmstream::{Map, Rule, Value};
+use vmstream::{Event, Map, Reader, Rule, Value, Writer};
 
 use crate::raw::{Raw, loaded, manifested, refusal, rule};
 use crate::sample;
@@ -171,4 +174,78 @@ fn i_1_a_tail_that_leads_elsewhere_is_refused() {
     assert_eq!(refusal(&stream).0, Rule::I1);
     let opened = Archive::open(Cursor::new(&stream)).expect_err("there is no index");
     assert!(matches!(opened.rule(), Some(Rule::F2 | Rule::I2)), "{opened:?}");
+}
+
+/// Memory of 16 pages, each of one number.
+#[derive(Debug, PartialEq)]
+struct Numbers([u8; 16]);
+
+impl Numbers {
+    fn pages(&mut self, first: u64, count: u64) -> &mut [u8] {
+        let at = |page: u64| usize::try_from(page).expect("small");
+        &mut self.0[at(first)..at(first + count)]
+    }
+}
+
+impl PageStore for Numbers {
+    type Error = Infallible;
+
+    fn write(&mut self, _: u32, first: u64, data: &[u8]) -> Result<(), Infallible> {
+        for (page, bytes) in (first..).zip(data.chunks(4096)) {
+            self.pages(page, 1)[0] = bytes[0];
+        }
+        Ok(())
+    }
+
+    fn zero(&mut self, _: u32, first: u64, count: u64) -> Result<(), Infallible> {
+        self.pages(first, count).fill(0);
+        Ok(())
+    }
+
+    fn same(&mut self, _: u32, first: u64, count: u64, page: u64) -> Result<(), Infallible> {
+        let number = self.pages(page, 1)[0];
+        self.pages(first, count).fill(number);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_chain_is_read_by_applying_its_streams_in_order() {
+    let stream = |manifest: &Manifest, fill: &dyn Fn(&mut PagesBuilder)| {
+        let mut writer = Writer::new(Vec::new(), &sample::hello()).expect("a hello");
+        writer.schema(&sample::schema()).expect("a schema");
+        writer.manifest(manifest).expect("a manifest");
+        let mut pages = PagesBuilder::new(1, 4096, Encoding::Lz4);
+        fill(&mut pages);
+        writer.pages(&pages.build().expect("pages")).expect("pages");
+        writer.switch(&Switch { mode: SwitchMode::Stopped }).expect("a switch");
+        writer.finish().expect("an end")
+    };
+    let bare = Manifest { devices: None, ..sample::manifest(0) };
+    let (parent, digest) = stream(&bare, &|pages| {
+        (0..8).for_each(|page| pages.page(page, &[5; 4096]));
+    });
+    let linked = Manifest { devices: None, ..child(digest) };
+    let (child, _) = stream(&linked, &|pages| {
+        pages.page(0, &[6; 4096]);
+        pages.run(1, 2, RunKind::Absent);
+        pages.page(3, &[0; 4096]);
+        pages.run(14, 2, RunKind::SameAs(0));
+    });
+    let mut memory = Numbers([0; 16]);
+
+    let mut digests = Vec::new();
+    for stream in [&parent, &child] {
+        let mut reader = Reader::new(stream.as_slice());
+        while let Some(event) = reader.next_event().expect("a good stream") {
+            if let Event::Pages(pages) = &event {
+                apply(pages, 4096, &mut memory).expect("memory takes all");
+            } else if let Event::Finish(finish) = event {
+                digests.push(finish.digest);
+            }
+        }
+    }
+
+    check_link(&bare, &digests[0], &linked).expect("it is the parent");
+    assert_eq!(memory, Numbers([6, 5, 5, 0, 5, 5, 5, 5, 0, 0, 0, 0, 0, 0, 6, 6]));
 }

@@ -122,12 +122,7 @@ fn what_is_no_such_record_is_refused_by_its_path() {
 /// The hashes of all schemas here: who changes one sees it in review. `BLESS=1` writes them anew.
 #[test]
 fn schemas_have_the_hashes_that_are_listed() {
-    let hex = |bytes: [u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let schemas = [All::schema(), crate::sample::schema()];
-    let listing: String = schemas
-        .iter()
-        .map(|schema| format!("{} {} {}\n", hex(schema.digest()), schema.name, schema.version))
-        .collect();
+    let listing = vmstream::schema::listing(&[All::schema(), crate::sample::schema()]);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format/schemas.sha256");
     if std::env::var_os("BLESS").is_some() {
         fs::write(&path, &listing).expect("the listing is written");
