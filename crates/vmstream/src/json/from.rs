@@ -105,7 +105,7 @@ impl<R: BufRead> Lines<R> {
             let length = self.number(line, "length")?;
             writer.pad(usize::try_from(length).unwrap_or(usize::MAX))
         } else if matches!(kind, Kind::Pages | Kind::Disk) {
-            let pages = Pages::from_meta(&self.payload(line)?, &self.bytes(line, "data")?);
+            let pages = Pages::from_meta(self.payload(line)?, self.bytes(line, "data")?);
             let pages = pages.map_err(|broken| self.form(broken))?;
             if kind == Kind::Disk { writer.disk(&pages) } else { writer.pages(&pages) }
         } else if kind == Kind::Ram {

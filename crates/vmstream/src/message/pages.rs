@@ -63,16 +63,27 @@ impl Encoding {
 }
 
 /// The payload of a frame of pages, of memory or of a disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Pages {
     region: u32,
     encoding: Encoding,
     length: usize,
     runs: Vec<PageRun>,
-    /// The payload as it was read; what is stored begins at `start`.
-    payload: Vec<u8>,
+    /// What comes before the stored data, if they are not in one piece with it.
+    head: Vec<u8>,
+    /// The payload as it was read, or what is stored alone: memory is not copied to be put behind its head.
+    body: Vec<u8>,
+    /// Where in `body` the stored data begin.
     start: usize,
 }
+
+impl PartialEq for Pages {
+    fn eq(&self, other: &Self) -> bool {
+        (self.head(), self.stored()) == (other.head(), other.stored())
+    }
+}
+
+impl Eq for Pages {}
 
 impl Pages {
     /// Number of the region or disk.
@@ -102,7 +113,7 @@ impl Pages {
     /// The data as they are stored.
     #[must_use]
     pub fn stored(&self) -> &[u8] {
-        self.payload.get(self.start..).unwrap_or_default()
+        self.body.get(self.start..).unwrap_or_default()
     }
 
     /// Puts a payload together from what is stored.
@@ -115,10 +126,9 @@ impl Pages {
         encoding: Encoding,
         length: usize,
         runs: &[PageRun],
-        stored: &[u8],
+        stored: Vec<u8>,
     ) -> Result<Self, Broken> {
-        let meta = meta(region, encoding, length, runs);
-        Self::from_meta(&meta, stored)
+        Self::from_meta(meta(region, encoding, length, runs), stored)
     }
 
     /// Reads a payload.
@@ -133,6 +143,18 @@ impl Pages {
         let stored =
             byte_string(rest).map_err(|broken| shift(broken, payload.len() - rest.len()))?;
         let start = payload.len() - stored;
+        Self::from_parts(meta, Vec::new(), payload, start)
+    }
+
+    /// Puts a payload together from a map and what is stored.
+    pub(crate) fn from_meta(meta: Value, stored: Vec<u8>) -> Result<Self, Broken> {
+        let mut head = vec![0x82];
+        head.extend(encode(&meta));
+        push_head(&mut head, 2, u64::try_from(stored.len()).unwrap_or(u64::MAX));
+        Self::from_parts(meta, head, stored, 0)
+    }
+
+    fn from_parts(meta: Value, head: Vec<u8>, body: Vec<u8>, start: usize) -> Result<Self, Broken> {
         let mut fields = Fields::of(meta)?;
         let word = fields.text("encoding")?;
         let length = fields.uint("length")?;
@@ -142,7 +164,8 @@ impl Pages {
                 .ok_or_else(|| Broken::new(Rule::P6).path("encoding").found(word))?,
             length: usize::try_from(length).unwrap_or(usize::MAX),
             runs: fields.list("runs", |value| run_from(&value))?,
-            payload,
+            head,
+            body,
             start,
         };
         fields.done()?;
@@ -152,24 +175,24 @@ impl Pages {
 
     /// The map before the data.
     pub(crate) fn meta(&self) -> Value {
-        let body = self.payload.get(1..).unwrap_or_default();
+        let body = self.head().get(1..).unwrap_or_default();
         // It was decoded when the payload was read.
         decode_prefix(body).map_or(Value::Null, |(meta, _)| meta)
     }
 
-    /// Puts a payload together from a map and what is stored.
-    pub(crate) fn from_meta(value: &Value, stored: &[u8]) -> Result<Self, Broken> {
-        let mut payload = vec![0x82];
-        payload.extend(encode(value));
-        push_head(&mut payload, 2, u64::try_from(stored.len()).unwrap_or(u64::MAX));
-        payload.extend_from_slice(stored);
-        Self::from_payload(payload)
+    /// What of the payload comes before the stored data.
+    pub(crate) fn head(&self) -> &[u8] {
+        if self.head.is_empty() {
+            self.body.get(..self.start).unwrap_or_default()
+        } else {
+            &self.head
+        }
     }
 
     /// The payload's bytes.
     #[must_use]
-    pub fn payload(&self) -> &[u8] {
-        &self.payload
+    pub fn payload(&self) -> Vec<u8> {
+        [self.head(), self.stored()].concat()
     }
 
     fn check(&self) -> Result<(), Broken> {

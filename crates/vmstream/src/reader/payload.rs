@@ -15,8 +15,10 @@ use crate::rule::Rule;
 use crate::schema::Schema;
 use crate::value::{Value, decode};
 
-/// How much is read at a time of what nobody keeps, and reserved at first for what is kept.
+/// How much is read at a time of what nobody keeps.
 const STEP: usize = 64 << 10;
+/// How much of a payload must have come before all of it is reserved; what is longer is a few times this at most.
+const FIRST: usize = 1 << 20;
 
 impl<R: Read> Reader<R> {
     /// Reads a payload and what it says.
@@ -37,10 +39,10 @@ impl<R: Read> Reader<R> {
     fn payload(&mut self, header: &Header) -> Result<Vec<u8>, ReadError> {
         // The kind's limit has been checked; memory is taken as bytes arrive all the same.
         let length = usize::try_from(header.length).unwrap_or(usize::MAX);
-        let mut payload = Vec::with_capacity(length.min(STEP));
+        let mut payload = Vec::new();
         while payload.len() < length {
             let have = payload.len();
-            let more = (length - have).min(have.max(STEP));
+            let more = (length - have).min(if have == 0 { FIRST } else { length });
             payload.reserve_exact(more);
             payload.resize(have + more, 0);
             let after = HEADER.saturating_add(u64::try_from(have).unwrap_or(0));

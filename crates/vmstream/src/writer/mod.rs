@@ -67,6 +67,8 @@ pub enum Finality {
 }
 
 /// Writes a stream.
+///
+/// After an error it can only be dropped: a stream without its finish frame is refused by every reader.
 #[derive(Debug)]
 pub struct Writer<W> {
     out: W,
@@ -347,7 +349,8 @@ impl<W: Write> Writer<W> {
         let learnt = self.session.learn_pages(kind, pages);
         self.check(learnt)?;
         let (offset, grouped) = (self.offset(), self.in_pages);
-        self.frame(kind, 0, pages.payload())?;
+        let parts = [pages.head(), pages.stored()];
+        self.frame_of(kind, 0, &parts)?;
         match self.index.pages.last_mut() {
             Some((_, count)) if grouped => *count = count.saturating_add(1),
             _ => self.index.pages.push((offset, 1)),
@@ -376,9 +379,16 @@ impl<W: Write> Writer<W> {
 
     /// Writes a frame whose payload is at hand.
     fn frame(&mut self, kind: Kind, flags: u16, payload: &[u8]) -> Result<(), WriteError> {
-        let length = u64::try_from(payload.len()).unwrap_or(u64::MAX);
-        let header = self.begin_frame(kind, flags, length, crc32c::crc32c(payload))?;
-        self.put(payload)?;
+        self.frame_of(kind, flags, &[payload])
+    }
+
+    /// Writes a frame whose payload is at hand in pieces.
+    fn frame_of(&mut self, kind: Kind, flags: u16, parts: &[&[u8]]) -> Result<(), WriteError> {
+        let length = parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.len()));
+        let length = u64::try_from(length).unwrap_or(u64::MAX);
+        let crc = parts.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part));
+        let header = self.begin_frame(kind, flags, length, crc)?;
+        parts.iter().try_for_each(|part| self.put(part))?;
         self.session.count(&header);
         Ok(())
     }

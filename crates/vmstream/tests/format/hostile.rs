@@ -253,7 +253,7 @@ proptest! {
             }
         }
         let pages = builder.build().expect("pages");
-        let again = Pages::from_payload(pages.payload().to_vec()).expect("our own pages");
+        let again = Pages::from_payload(pages.payload()).expect("our own pages");
 
         prop_assert!(again.data().expect("data").as_ref() == want.as_slice());
         prop_assert_eq!(again.count(), u64::try_from(kinds.len()).expect("small"));

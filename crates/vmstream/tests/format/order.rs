@@ -15,7 +15,7 @@ use crate::sample;
 
 fn zeros() -> Vec<u8> {
     let run = PageRun { first: 0, count: 1, kind: RunKind::Zero };
-    Pages::new(0, Encoding::Raw, 0, &[run], b"").expect("pages").payload().to_vec()
+    Pages::new(0, Encoding::Raw, 0, &[run], Vec::new()).expect("pages").payload()
 }
 
 fn verdict() -> Verdict {

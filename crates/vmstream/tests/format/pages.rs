@@ -70,7 +70,8 @@ fn p_2_runs_that_overlap_or_leave_their_region_are_refused() {
 fn p_3_data_of_another_length_than_announced_are_refused() {
     let one = [run(0, 1, RunKind::Data)];
     let pages = |encoding, stored: &[u8]| {
-        let pages = Pages::new(0, encoding, 4096, &one, stored).expect("the runs are good");
+        let pages =
+            Pages::new(0, encoding, 4096, &one, stored.to_vec()).expect("the runs are good");
         pages.data().map(drop).expect_err("the data are not").rule
     };
 
@@ -111,7 +112,8 @@ fn a_zstandard_frame_that_wants_a_large_window_is_refused() {
     let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xf8, 0x01, 0x00, 0x00];
     let runs = [run(0, 1, RunKind::Data)];
 
-    let pages = Pages::new(0, Encoding::Zstd, 4096, &runs, &frame).expect("the runs are good");
+    let pages =
+        Pages::new(0, Encoding::Zstd, 4096, &runs, frame.to_vec()).expect("the runs are good");
 
     assert_eq!(pages.data().map(drop).expect_err("it is too large").rule, Rule::P3);
 }

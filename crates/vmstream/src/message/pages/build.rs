@@ -40,6 +40,9 @@ impl PagesBuilder {
             self.run(number, 1, RunKind::Zero);
         } else {
             self.run(number, 1, RunKind::Data);
+            if self.data.is_empty() {
+                self.data.reserve_exact(limits::PAGE_DATA);
+            }
             self.data.extend_from_slice(bytes);
         }
     }
@@ -62,11 +65,10 @@ impl PagesBuilder {
     ///
     /// [`Broken`] if pages did not ascend or were too many.
     pub fn build(&mut self) -> Result<Pages, Broken> {
-        let (encoding, stored) = store(&self.data, self.encoding);
-        let pages = Pages::new(self.region, encoding, self.data.len(), &self.runs, &stored);
-        self.runs.clear();
-        self.data.clear();
-        pages
+        let data = std::mem::take(&mut self.data);
+        let length = data.len();
+        let (encoding, stored) = store(data, self.encoding);
+        Pages::new(self.region, encoding, length, &std::mem::take(&mut self.runs), stored)
     }
 }
 

@@ -44,19 +44,17 @@ fn unzstd(stored: &[u8], length: usize) -> Option<Vec<u8>> {
 }
 
 /// Stores data; as they are if the encoding saves less than a sixteenth.
-pub(super) fn store(data: &[u8], encoding: Encoding) -> (Encoding, Cow<'_, [u8]>) {
+pub(super) fn store(data: Vec<u8>, encoding: Encoding) -> (Encoding, Vec<u8>) {
     let packed = match encoding {
         Encoding::Raw => None,
-        Encoding::Lz4 => Some(lz4_flex::block::compress(data)),
+        Encoding::Lz4 => Some(lz4_flex::block::compress(&data)),
         Encoding::Zstd => {
             let level = ruzstd::encoding::CompressionLevel::Fastest;
-            Some(ruzstd::encoding::compress_to_vec(data, level))
+            Some(ruzstd::encoding::compress_to_vec(data.as_slice(), level))
         }
     };
     match packed {
-        Some(packed) if packed.len() < data.len() - data.len() / 16 => {
-            (encoding, Cow::Owned(packed))
-        }
-        _ => (Encoding::Raw, Cow::Borrowed(data)),
+        Some(packed) if packed.len() < data.len() - data.len() / 16 => (encoding, packed),
+        _ => (Encoding::Raw, data),
     }
 }
