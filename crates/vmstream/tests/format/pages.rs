@@ -107,15 +107,18 @@ fn p_6_another_encoding_is_refused() {
 }
 
 #[test]
-fn a_zstandard_frame_that_wants_a_large_window_is_refused() {
-    // Magic, a descriptor without content size, a window of 2^41 bytes.
-    let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xf8, 0x01, 0x00, 0x00];
-    let runs = [run(0, 1, RunKind::Data)];
+fn a_zstandard_frame_that_wants_a_window_over_8_mib_is_refused() {
+    // Magic, a descriptor that has a window, the window, one last raw block of 4096 bytes.
+    let decoded = |window: u8| {
+        let head = [0x28, 0xb5, 0x2f, 0xfd, 0x00, window, 0x01, 0x80, 0x00];
+        let stored = [head.as_slice(), &[7; 4096]].concat();
+        let runs = [run(0, 1, RunKind::Data)];
+        let pages = Pages::new(0, Encoding::Zstd, 4096, &runs, stored).expect("the runs are good");
+        pages.data().map(|data| data.into_owned())
+    };
 
-    let pages =
-        Pages::new(0, Encoding::Zstd, 4096, &runs, frame.to_vec()).expect("the runs are good");
-
-    assert_eq!(pages.data().map(drop).expect_err("it is too large").rule, Rule::P3);
+    assert_eq!(decoded(13 << 3), Ok(vec![7; 4096]));
+    assert_eq!(decoded(14 << 3).expect_err("it is too large").rule, Rule::P3);
 }
 
 #[test]
