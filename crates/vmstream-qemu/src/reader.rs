@@ -202,7 +202,6 @@ impl<'s> Session<'s> {
         head: SectionHead,
     ) -> Result<(), ReadError> {
         self.emit(start..input.offset(), &Event::Section(&head))?;
-        self.block = None;
         self.ram(input)?;
         self.footer(input, head.section_id)
     }

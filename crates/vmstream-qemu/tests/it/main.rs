@@ -1,4 +1,6 @@
 //! The reader and the writer against what QEMU wrote.
 
+mod bed;
+mod captures;
 mod fixtures;
 mod stream;

@@ -41,11 +41,6 @@ impl Contents {
         Ok(contents)
     }
 
-    /// The memory block of that name.
-    pub(crate) fn memory(&self, name: &str) -> &[u8] {
-        &self.blocks.iter().find(|(block, _)| block == name).expect("the block is there").1
-    }
-
     fn count(&mut self, what: &'static str) {
         *self.records.entry(what).or_default() += 1;
     }
