@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod channel;
 mod configuration;
 mod cursor;
 mod decoder;
@@ -26,6 +27,7 @@ mod description;
 mod element;
 mod encode;
 mod error;
+mod inflate;
 mod input;
 mod json;
 mod plausible;
@@ -37,6 +39,7 @@ mod tail;
 mod tree;
 mod writer;
 
+pub use channel::{ChannelEvent, ChannelPage, ChannelSink, PacketHead, read_channel};
 pub use configuration::{agreed_capabilities, machine};
 pub use description::{DescribedDevice, DescribedField, Description, Shape};
 pub use element::{

@@ -113,7 +113,9 @@ fn description_behind<'b>(
     }
     cursor.u8()?;
     let length = usize::try_from(cursor.be32()?).unwrap_or(usize::MAX);
+    let at = cursor.offset();
     let json = cursor.take(length)?;
+    Description::parse(json, at)?;
     session.emit(start..cursor.offset(), &Event::Description { json })?;
     Ok(cursor.rest())
 }

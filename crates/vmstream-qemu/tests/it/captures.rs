@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 use vmstream_qemu::{Description, Reader};
 
-use crate::bed::{Bed, Machine, Qemu, Tee, Vm};
+use crate::bed::{self, Bed, Machine, Pair, Qemu, Vm};
 use crate::stream::Contents;
 
 /// The block that is the memory backend.
@@ -79,7 +79,7 @@ fn loads(qemu: &Qemu, machine: Machine, dir: &Path, name: &str, bytes: &[u8], ti
 }
 
 fn precopy_of(qemu: &Qemu, machine: Machine) {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = bed::directory();
     let mut source = Vm::boot(qemu, machine, dir.path());
     source.ticks_past(1);
     let stream = dir.path().join("stream");
@@ -88,7 +88,7 @@ fn precopy_of(qemu: &Qemu, machine: Machine) {
     let tick = source.tick().expect("it has counted");
     let bytes = fs::read(&stream).expect("the stream");
 
-    let what = format!("{} {machine:?} precopy", if qemu.is_7_2 { "7.2" } else { "10.0" });
+    let what = format!("{} {machine:?} precopy", qemu.version);
     let contents = check(&what, &bytes, &source.memory());
     drop(source);
     loads(qemu, machine, dir.path(), "written", &contents.written, tick);
@@ -124,37 +124,8 @@ fn precopy_of_10_0_microvm() {
     precopy_of(&Bed::get().new, Machine::Microvm);
 }
 
-/// A source, a destination, and between them what keeps the stream.
-struct Pair {
-    source: Vm,
-    destination: Vm,
-    tee: Tee,
-    uri: String,
-}
-
-impl Pair {
-    fn new(qemu: &Qemu, machine: Machine, dir: &Path) -> Self {
-        let source = Vm::boot(qemu, machine, dir);
-        source.ticks_past(1);
-        let destination = Vm::waiting(qemu, machine, dir, "destination");
-        let (here, there) = (dir.join("tee"), dir.join("incoming"));
-        let tee = Tee::start(&here, there);
-        Self { source, destination, tee, uri: format!("unix:{}", here.display()) }
-    }
-
-    fn capability(&mut self, name: &str) {
-        self.source.qmp.capability(name, true);
-        self.destination.qmp.capability(name, true);
-    }
-
-    fn listen(&mut self) {
-        let uri = format!("unix:{}", self.destination.dir.join("incoming").display());
-        self.destination.qmp.ask("migrate-incoming", json!({ "uri": uri }));
-    }
-}
-
 fn return_path_of(qemu: &Qemu) {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = bed::directory();
     let mut pair = Pair::new(qemu, Machine::Pc, dir.path());
     pair.capability("return-path");
     pair.listen();
@@ -181,7 +152,7 @@ fn precopy_with_a_return_path_of_10_0() {
 }
 
 fn postcopy_of(qemu: &Qemu) {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = bed::directory();
     let mut pair = Pair::new(qemu, Machine::Pc, dir.path());
     // What the same machine says about itself in precopy.
     let plain = dir.path().join("plain");
@@ -228,4 +199,116 @@ fn postcopy_of_7_2() {
 #[test]
 fn postcopy_of_10_0() {
     postcopy_of(&Bed::get().new);
+}
+
+#[test]
+fn a_file_of_10_0() {
+    let dir = bed::directory();
+    let qemu = &Bed::get().new;
+    let mut source = Vm::boot(qemu, Machine::Microvm, dir.path());
+    source.ticks_past(1);
+    let file = dir.path().join("file");
+    source.migrate(&format!("file:{}", file.display()));
+
+    check("file", &fs::read(file).expect("the file"), &source.memory());
+}
+
+#[test]
+fn a_file_that_can_be_mapped_of_10_0() {
+    let dir = bed::directory();
+    let qemu = &Bed::get().new;
+    let mut source = Vm::boot(qemu, Machine::Q35, dir.path());
+    source.ticks_past(1);
+    let file = dir.path().join("file");
+    source.qmp.capability("mapped-ram", true);
+    source.migrate(&format!("file:{}", file.display()));
+    let tick = source.tick().expect("it has counted");
+    let bytes = fs::read(&file).expect("the file");
+    let contents = Contents::of(&Reader::new(), &mut bytes.as_slice()).expect("valid");
+    eprintln!("mapped-ram: {} bytes, {:?}", bytes.len(), contents.share);
+
+    assert_eq!((contents.end, contents.share.opaque), (bytes.len() as u64, 0));
+    assert!(main_memory(&contents) == source.memory());
+
+    fs::write(&file, &contents.written).expect("a file");
+    drop(source);
+    let mut vm = Vm::waiting(qemu, Machine::Q35, dir.path(), "written");
+    vm.qmp.capability("mapped-ram", true);
+    vm.qmp.ask("migrate-incoming", json!({ "uri": format!("file:{}", file.display()) }));
+    vm.wait_status("running");
+    assert_eq!(vm.ticks_past(tick.0).1, tick.1, "the guest's memory is right");
+}
+
+#[test]
+fn differences_of_pages_are_kept_as_they_are() {
+    let dir = bed::directory();
+    let mut source = Vm::boot(&Bed::get().new, Machine::Pc, dir.path());
+    source.ticks_past(1);
+    source.qmp.capability("xbzrle", true);
+    source.qmp.ask(
+        "migrate-set-parameters",
+        json!({ "max-bandwidth": 60_000_000, "downtime-limit": 20 }),
+    );
+    let stream = dir.path().join("stream");
+    source.migrate(&format!("exec:cat >{}", stream.display()));
+    let bytes = fs::read(&stream).expect("the stream");
+    let contents = Contents::of(&Reader::new(), &mut bytes.as_slice()).expect("valid");
+    eprintln!("xbzrle: {:?}", contents.records);
+
+    assert!(contents.records.get("xbzrle").is_some_and(|count| *count > 0));
+    assert!(contents.written == bytes);
+    assert_eq!(contents.share.opaque, 0);
+}
+
+/// The same guest twice, with a description and without.
+fn twice(qemu: &Qemu, machine: Machine) -> (Vec<u8>, Vec<u8>) {
+    let dir = bed::directory();
+    let mut source = Vm::boot(qemu, machine, dir.path());
+    source.ticks_past(1);
+    let streams = [false, true].map(|quiet| {
+        let stream = dir.path().join("stream");
+        let set = json!({ "path": "/machine", "property": "suppress-vmdesc", "value": quiet });
+        source.qmp.ask("qom-set", set);
+        source.migrate(&format!("exec:cat >{}", stream.display()));
+        source.qmp.ask("cont", json!({}));
+        fs::read(stream).expect("the stream")
+    });
+    let [told, quiet] = streams;
+    (told, quiet)
+}
+
+fn description_of(bytes: &[u8]) -> Description {
+    let contents = Contents::read(&Reader::new(), &mut &*bytes, false).expect("valid");
+    let json = contents.description.expect("it has a description");
+    Description::parse(&json, 0).expect("valid")
+}
+
+#[test]
+fn without_a_description_sections_are_found_by_their_footers() {
+    let (told, quiet) = twice(&Bed::get().new, Machine::Q35);
+    let alone = Contents::of(&Reader::new(), &mut quiet.as_slice()).expect("valid");
+    let reader = Reader::new().with_description(description_of(&told));
+    let helped = Contents::of(&reader, &mut quiet.as_slice()).expect("valid");
+    let told = Contents::of(&Reader::new(), &mut told.as_slice()).expect("valid");
+    eprintln!("without a description: alone {:?}, helped {:?}", alone.share, helped.share);
+
+    assert!(alone.written == quiet && helped.written == quiet);
+    assert_eq!(alone.devices.len() + alone.opaque.len(), told.devices.len());
+    assert!(alone.share.opaque * 10 < alone.share.total(), "virtio devices explain themselves");
+    assert_eq!((helped.share.opaque, helped.devices.len()), (0, told.devices.len()));
+}
+
+#[test]
+fn a_machine_without_footers_is_read_by_its_description_alone() {
+    let (told, quiet) = twice(&Bed::get().old, Machine::Old);
+    let alone = Contents::of(&Reader::new(), &mut quiet.as_slice()).expect("valid");
+    let reader = Reader::new().with_description(description_of(&told));
+    let helped = Contents::of(&reader, &mut quiet.as_slice()).expect("valid");
+    let told_contents = Contents::of(&Reader::new(), &mut told.as_slice()).expect("valid");
+    eprintln!("no footers: {:?}, {:?}, {:?}", alone.share, helped.share, told_contents.share);
+
+    assert!(alone.written == quiet && helped.written == quiet && told_contents.written == told);
+    assert_eq!(told_contents.share.opaque, 0, "{:?}", opaque(&told_contents));
+    assert_eq!(helped.share, told_contents.share);
+    assert_eq!(alone.opaque.len(), 1, "all in one");
 }

