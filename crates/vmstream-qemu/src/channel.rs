@@ -192,9 +192,10 @@ impl Channel<'_, '_> {
             return Err(Broken::at(start, Rule::Multifd).found(named).want(self.slots).into());
         }
         let offsets = (0..self.slots).map(|_| input.be64()).collect::<Result<Vec<_>, _>>()?;
-        let aligned = |offset: &&u64| **offset % u64::from(self.page_bytes) != 0;
+        let page_bytes = u64::from(self.page_bytes);
+        let unaligned = |offset: &&u64| !offset.is_multiple_of(page_bytes);
         let used = usize::try_from(named).unwrap_or(usize::MAX);
-        if let Some(offset) = offsets.iter().take(used).find(aligned) {
+        if let Some(offset) = offsets.iter().take(used).find(unaligned) {
             return Err(Broken::at(start, Rule::RamOffset).found(*offset).into());
         }
         Ok(PacketHead {

@@ -7,7 +7,7 @@ use crate::decoder::{Decoder, Read};
 use crate::element::SUBSECTION;
 use crate::error::{Broken, ReadError, Rule};
 use crate::input::Input;
-use crate::tree::{Kind, Structure, Value};
+use crate::tree::Structure;
 
 /// The longest machine name that is read.
 const NAME_BYTES: u64 = 4096;
@@ -91,23 +91,18 @@ fn decode(decoder: &mut Decoder<'_>) -> Read {
 /// The name of the machine type.
 #[must_use]
 pub fn machine(configuration: &Structure) -> Option<&str> {
-    bytes_of(configuration, "name").and_then(|name| std::str::from_utf8(name).ok())
+    bytes_of(configuration, "name").and_then(|name| str::from_utf8(name).ok())
 }
 
 /// The capabilities that a destination must have on too.
 pub fn agreed_capabilities(configuration: &Structure) -> impl Iterator<Item = &str> {
     let fields = configuration.subsection("capabilities").map_or(&[][..], |sub| &sub.fields);
-    fields.iter().filter_map(|field| match &field.value {
-        Value::Structure(inner) => std::str::from_utf8(bytes_of(inner, "name")?).ok(),
-        _ => None,
-    })
+    let names = fields.iter().filter_map(|field| bytes_of(field.value.as_structure()?, "name"));
+    names.filter_map(|name| str::from_utf8(name).ok())
 }
 
 fn bytes_of<'t>(structure: &'t Structure, name: &str) -> Option<&'t [u8]> {
-    match &structure.field(name).filter(|field| field.kind == Kind::Bytes)?.value {
-        Value::Bytes(bytes) => Some(bytes),
-        _ => None,
-    }
+    structure.field(name)?.value.as_bytes()
 }
 
 pub(crate) fn facts(configuration: &Structure) -> Facts {
@@ -115,10 +110,7 @@ pub(crate) fn facts(configuration: &Structure) -> Facts {
     let page_bits = page_bits.and_then(|sub| sub.field("target_page_bits"));
     let has = |wanted| agreed_capabilities(configuration).any(|name| name == wanted);
     Facts {
-        page_bits: page_bits.and_then(|field| match field.value {
-            Value::Unsigned(bits) => Some(bits),
-            _ => None,
-        }),
+        page_bits: page_bits.and_then(|field| field.value.as_unsigned()),
         ignore_shared: has("x-ignore-shared"),
         mapped_ram: has("mapped-ram"),
     }

@@ -45,6 +45,14 @@ impl<'a> Cursor<'a> {
         self.rest.first().copied()
     }
 
+    /// Passes over a byte that [`Cursor::peek`] showed.
+    pub(crate) fn skip_one(&mut self) {
+        if let Some((_, rest)) = self.rest.split_first() {
+            self.rest = rest;
+            self.offset = self.offset.saturating_add(1);
+        }
+    }
+
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Broken> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N)?);

@@ -65,7 +65,7 @@ impl Parser<'_> {
 
     fn space(&mut self) {
         while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.cursor.peek() {
-            let _ = self.cursor.u8();
+            self.cursor.skip_one();
         }
     }
 

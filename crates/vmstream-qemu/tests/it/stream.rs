@@ -5,7 +5,8 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 
 use vmstream_qemu::{
-    Event, RamRecord, ReadError, Reader, SectionHead, Share, Sink, Structure, Writer, share,
+    Event, RamRecord, ReadError, Reader, SectionHead, Share, Sink, Structure, Writer, apply_xbzrle,
+    share,
 };
 
 /// What a stream held.
@@ -70,7 +71,15 @@ impl Contents {
             }
             RamRecord::MappedPages { block, offset, data } => self.store(*block, *offset, data),
             RamRecord::MappedZeros { .. } => self.count("hole"),
-            RamRecord::Xbzrle { .. } => self.count("xbzrle"),
+            RamRecord::Xbzrle { page, encoding: _, data } => {
+                let block = usize::try_from(page.block).expect("a block fits");
+                let offset = usize::try_from(page.offset).expect("an offset fits");
+                if self.keep_memory {
+                    let old = &mut self.blocks[block].1[offset..offset + 4096];
+                    apply_xbzrle(old, data).expect("a valid difference");
+                }
+                self.count("xbzrle");
+            }
             RamRecord::MultifdFlush => self.count("flush"),
             RamRecord::End => self.count("end"),
             _ => {}

@@ -83,6 +83,13 @@ impl Vm {
         Self::start(qemu, machine, dir, "source", &[])
     }
 
+    /// A guest that never starts, with these devices besides.
+    pub(crate) fn paused(qemu: &Qemu, machine: Machine, dir: &Path, devices: &[&str]) -> Self {
+        let devices = devices.iter().flat_map(|device| device.split(' '));
+        let words: Vec<_> = ["-S"].into_iter().chain(devices).collect();
+        Self::start(qemu, machine, dir, "paused", &words)
+    }
+
     /// A machine that waits for `migrate-incoming`.
     pub(crate) fn waiting(qemu: &Qemu, machine: Machine, dir: &Path, name: &str) -> Self {
         Self::start(qemu, machine, dir, name, &["-incoming", "defer"])
