@@ -20,6 +20,7 @@
 
 mod body;
 mod channel;
+mod compose;
 mod configuration;
 mod cursor;
 mod decoder;
@@ -42,6 +43,7 @@ mod writer;
 mod xbzrle;
 
 pub use channel::{ChannelEvent, ChannelPage, ChannelSink, PacketHead, read_channel};
+pub use compose::{Body, Composer, Opening};
 pub use configuration::{agreed_capabilities, machine};
 pub use description::{DescribedDevice, DescribedField, Description, Shape};
 pub use element::{

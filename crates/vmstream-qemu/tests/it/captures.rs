@@ -1,10 +1,12 @@
 //! Streams of guests that run, taken from real QEMUs, and given back to them.
 
 use std::fs;
+use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::json;
-use vmstream_qemu::{Description, Reader};
+use vmstream_qemu::{Description, Event, Reader, Sink, Value, Writer};
 
 use crate::bed::{self, Bed, Machine, Pair, Qemu, Vm};
 use crate::stream::Contents;
@@ -56,8 +58,11 @@ pub(crate) fn opaque(contents: &Contents) -> Vec<String> {
             walk(&format!("{path}/{}", sub.name), sub, out);
         }
     }
-    let mut out: Vec<_> =
-        contents.opaque.iter().map(|(head, bytes)| format!("{}: {bytes}", head.name)).collect();
+    let mut out: Vec<_> = contents
+        .opaque
+        .iter()
+        .map(|(head, bytes)| format!("{}: {}", head.name, bytes.len()))
+        .collect();
     for (head, structure) in &contents.devices {
         walk(&head.name, structure, &mut out);
     }
@@ -65,7 +70,14 @@ pub(crate) fn opaque(contents: &Contents) -> Vec<String> {
 }
 
 /// Starts a QEMU with `bytes` as its stream; the guest goes on counting from `tick` with the same checksum.
-fn loads(qemu: &Qemu, machine: Machine, dir: &Path, name: &str, bytes: &[u8], tick: (u64, String)) {
+pub(crate) fn loads(
+    qemu: &Qemu,
+    machine: Machine,
+    dir: &Path,
+    name: &str,
+    bytes: &[u8],
+    tick: (u64, String),
+) {
     let file = dir.join(format!("{name}.stream"));
     fs::write(&file, bytes).expect("a file");
     let mut vm = Vm::waiting(qemu, machine, dir, name);
@@ -189,6 +201,15 @@ fn postcopy_of(qemu: &Qemu) {
     assert!(alone.devices.len() >= 5, "virtio devices explain themselves");
     assert_eq!(helped.share.opaque, 0, "{:?}", opaque(&helped));
     assert!(helped.devices.len() > 20);
+    assert!(main_memory(&alone) == pair.source.memory(), "the guest's memory came through");
+
+    // What came in two phases loads as if it had come in one, taken apart or not.
+    let tick = pair.source.tick().expect("it has counted");
+    drop(pair);
+    let composed = alone.composed(&alone.blocks);
+    loads(qemu, Machine::Pc, dir.path(), "alone", &composed, tick.clone());
+    let composed = helped.composed(&helped.blocks);
+    loads(qemu, Machine::Pc, dir.path(), "helped", &composed, tick);
 }
 
 #[test]
@@ -237,6 +258,9 @@ fn a_file_that_can_be_mapped_of_10_0() {
     vm.qmp.ask("migrate-incoming", json!({ "uri": format!("file:{}", file.display()) }));
     vm.wait_status("running");
     assert_eq!(vm.ticks_past(tick.0).1, tick.1, "the guest's memory is right");
+    drop(vm);
+    let composed = contents.composed(&contents.blocks);
+    loads(qemu, Machine::Q35, dir.path(), "composed", &composed, tick);
 }
 
 #[test]
@@ -247,7 +271,7 @@ fn differences_of_pages_are_kept_as_they_are() {
     source.qmp.capability("xbzrle", true);
     source.qmp.ask(
         "migrate-set-parameters",
-        json!({ "max-bandwidth": 60_000_000, "downtime-limit": 20 }),
+        json!({ "max-bandwidth": 30_000_000, "downtime-limit": 4 }),
     );
     let stream = dir.path().join("stream");
     source.migrate(&format!("exec:cat >{}", stream.display()));
@@ -308,4 +332,73 @@ fn a_machine_without_footers_is_read_by_its_description_alone() {
     assert_eq!(told_contents.share.opaque, 0, "{:?}", opaque(&told_contents));
     assert_eq!(helped.share, told_contents.share);
     assert_eq!(alone.opaque.len(), 1, "all in one");
+}
+
+/// Changes one field of one section, and writes the rest as it was.
+struct Edit {
+    written: Writer<Vec<u8>>,
+    section: &'static str,
+    path: &'static str,
+    value: Value,
+    here: bool,
+}
+
+impl Sink for Edit {
+    fn event(&mut self, _: Range<u64>, event: &Event<'_>) -> io::Result<()> {
+        if let Event::Section(head) = event {
+            self.here = *head.name == *self.section;
+        }
+        let written = match event {
+            Event::Device(structure) if self.here => {
+                let mut changed = (*structure).clone();
+                *changed.find_mut(self.path).expect("the field is there") = self.value.clone();
+                self.written.event(&Event::Device(&changed))
+            }
+            event => self.written.event(event),
+        };
+        written.map_err(io::Error::other)
+    }
+}
+
+fn edited_of(qemu: &Qemu) {
+    let dir = bed::directory();
+    let mut source = Vm::boot(qemu, Machine::Pc, dir.path());
+    source.ticks_past(1);
+    let stream = dir.path().join("stream");
+    source.migrate(&format!("exec:cat >{}", stream.display()));
+    let (tick, bytes) =
+        (source.tick().expect("it has counted"), fs::read(&stream).expect("the stream"));
+    drop(source);
+    let mut edit = Edit {
+        written: Writer::new(Vec::new()),
+        section: "serial",
+        path: "state/scr",
+        value: Value::Unsigned(0xa5),
+        here: false,
+    };
+    Reader::new().read(&mut bytes.as_slice(), &mut edit).expect("valid");
+    fs::write(&stream, edit.written.into_inner()).expect("a file");
+
+    let mut vm = Vm::waiting(qemu, Machine::Pc, dir.path(), "edited");
+    vm.qmp.ask("migrate-incoming", json!({ "uri": format!("exec:cat {}", stream.display()) }));
+    vm.wait_status("running");
+    assert_eq!(vm.ticks_past(tick.0).1, tick.1, "the guest runs on");
+    let again = dir.path().join("again");
+    vm.migrate(&format!("exec:cat >{}", again.display()));
+    let again = fs::read(again).expect("the stream");
+    let again = Contents::read(&Reader::new(), &mut again.as_slice(), false).expect("valid");
+    let serial = again.devices.iter().find(|(head, _)| &*head.name == "serial");
+    let (_, scr) = serial.expect("the section").1.find("state/scr").expect("the field");
+
+    assert_eq!(scr.as_unsigned(), Some(0xa5), "with the changed value");
+}
+
+#[test]
+fn a_changed_value_is_loaded_and_kept_by_7_2() {
+    edited_of(&Bed::get().old);
+}
+
+#[test]
+fn a_changed_value_is_loaded_and_kept_by_10_0() {
+    edited_of(&Bed::get().new);
 }

@@ -79,8 +79,8 @@ const MIXES: [(&str, Machine, &[&str]); 9] = [
         &[
             "-device ipmi-bmc-sim,id=bmc",
             "-device isa-ipmi-kcs,bmc=bmc",
-            "-device pci-ipmi-bt,bmc=bmc2",
             "-device ipmi-bmc-sim,id=bmc2",
+            "-device pci-ipmi-bt,bmc=bmc2",
         ],
     ),
     (

@@ -7,6 +7,7 @@ use serde_json::json;
 use vmstream_qemu::{ChannelEvent, Event, RamRecord, Reader, read_channel};
 
 use crate::bed::{self, Bed, Machine, Pair, Qemu};
+use crate::captures::loads;
 use crate::stream::Contents;
 
 /// When it was sent, where it goes, what it is.
@@ -108,6 +109,12 @@ fn multifd_of(qemu: &Qemu, machine: Machine, compression: &str) {
     assert!(*largest == pair.source.memory(), "the guest's memory came through");
     assert!(contents.written == *main[0]);
     assert_eq!(contents.share.opaque, 0);
+
+    let tick = pair.source.tick().expect("it has counted");
+    drop(pair);
+    let in_order: Vec<_> =
+        contents.blocks.iter().map(|(name, _)| (name.clone(), memory[name].clone())).collect();
+    loads(qemu, machine, dir.path(), "composed", &contents.composed(&in_order), tick);
 }
 
 #[test]

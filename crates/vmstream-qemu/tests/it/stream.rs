@@ -5,8 +5,8 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 
 use vmstream_qemu::{
-    Event, RamRecord, ReadError, Reader, SectionHead, Share, Sink, Structure, Writer, apply_xbzrle,
-    share,
+    BlockHead, Body, Composer, Event, Opening, RamRecord, ReadError, Reader, SectionHead, Share,
+    Sink, Structure, Writer, apply_xbzrle, share,
 };
 
 /// What a stream held.
@@ -15,7 +15,9 @@ pub(crate) struct Contents {
     /// Every byte before this belongs to exactly one event.
     pub(crate) end: u64,
     pub(crate) devices: Vec<(SectionHead, Structure)>,
-    pub(crate) opaque: Vec<(SectionHead, usize)>,
+    pub(crate) opaque: Vec<(SectionHead, Vec<u8>)>,
+    pub(crate) configuration: Option<Structure>,
+    pub(crate) heads: Vec<BlockHead>,
     pub(crate) share: Share,
     pub(crate) commands: Vec<u16>,
     pub(crate) description: Option<Vec<u8>>,
@@ -42,6 +44,30 @@ impl Contents {
         Ok(contents)
     }
 
+    /// All of it as one precopy stream of one channel, with this memory.
+    pub(crate) fn composed(&self, memory: &[(String, Vec<u8>)]) -> Vec<u8> {
+        let opening = Opening {
+            configuration: self.configuration.as_ref(),
+            footers: true,
+            blocks: &self.heads,
+            ram_section_id: 2,
+        };
+        let mut composer = Composer::new(Vec::new(), &opening).expect("it fits");
+        for (number, (_, bytes)) in (0..).zip(memory) {
+            for (page, data) in (0..).zip(bytes.chunks(4096)) {
+                composer.page(number, page * 4096, data).expect("it fits");
+            }
+        }
+        let devices = self.devices.iter().map(|(head, body)| (head, Body::Fields(body)));
+        let opaque = self.opaque.iter().map(|(head, bytes)| (head, Body::Bytes(bytes)));
+        let mut sections: Vec<_> = devices.chain(opaque).collect();
+        sections.sort_by_key(|(head, _)| head.section_id);
+        for (head, body) in sections {
+            composer.device(head, body).expect("it fits");
+        }
+        composer.finish(self.description.as_deref()).expect("it fits")
+    }
+
     fn count(&mut self, what: &'static str) {
         *self.records.entry(what).or_default() += 1;
     }
@@ -59,6 +85,7 @@ impl Contents {
             RamRecord::Block(head) => {
                 let bytes = if self.keep_memory { head.bytes } else { 0 };
                 let bytes = usize::try_from(bytes).expect("a block fits");
+                self.heads.push((*head).clone());
                 self.blocks.push((head.name.to_string(), vec![0; bytes]));
             }
             RamRecord::Fill { page, byte } => {
@@ -101,6 +128,9 @@ impl Sink for Contents {
             assert_eq!(self.written.len() as u64, self.end, "{event:?} is written as long as read");
         }
         match event {
+            Event::Configuration(configuration) => {
+                self.configuration = Some((*configuration).clone());
+            }
             Event::Section(head) => self.current = Some((*head).clone()),
             Event::Device(structure) => {
                 self.share += share(structure);
@@ -109,7 +139,8 @@ impl Sink for Contents {
             }
             Event::Opaque(bytes) => {
                 self.share.opaque += bytes.len() as u64;
-                self.opaque.push((self.current.clone().expect("a section began"), bytes.len()));
+                let head = self.current.clone().expect("a section began");
+                self.opaque.push((head, bytes.to_vec()));
             }
             Event::Ram(record) => self.ram(record),
             Event::Command(command) => self.commands.push(command.number),

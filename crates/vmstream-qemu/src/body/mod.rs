@@ -227,3 +227,6 @@ fn kind(type_name: &str) -> Kind {
         _ => Kind::Structure,
     }
 }
+
+#[cfg(test)]
+mod tests;
