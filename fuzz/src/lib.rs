@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod lines;
 pub mod metadata;
 pub mod mux;
+pub mod qemu;
 pub mod receive;
 mod replay;
 mod scratch;
@@ -45,4 +46,4 @@ macro_rules! targets {
     };
 }
 
-targets!(archive, frames, kernel, lines, metadata, mux, receive, store, vsock);
+targets!(archive, frames, kernel, lines, metadata, mux, qemu, receive, store, vsock);

@@ -3,6 +3,7 @@
 //! Each layout is read strictly: it is believed only if it fills its bytes exactly. Otherwise the bytes stay what
 //! they were, opaque.
 
+mod gpu;
 mod pci;
 mod virtio;
 mod virtio_class;
@@ -19,6 +20,9 @@ pub(crate) fn decode(type_name: &str, parent: &str, part: &Decoder<'_>) -> Value
         "pci config" => whole(part, "pci config", pci::config),
         "pci irq state" => whole(part, "pci irq state", pci::irq_state),
         "msix state" => whole(part, "msix state", pci::msix),
+        "virtio-gpu" => whole(part, "virtio-gpu", gpu::device),
+        "blob" if parent.starts_with("virtio-gpu") => whole(part, "virtio-gpu blobs", gpu::blobs),
+        "shpc" => whole(part, "shpc", pci::shpc),
         "scsi-requests" if part.cursor.rest() == [0] => {
             Some(Value::List(List { framing: Framing::Marked, ..List::bare(Vec::new()) }))
         }

@@ -166,3 +166,22 @@ pub(super) fn msix_of(decoder: &mut Decoder<'_>, vectors: u32) -> Read {
     })?;
     decoder.bytes("pending", u64::from(vectors.div_ceil(8))).map(drop)
 }
+
+/// The registers of a standard hot-plug controller, with as many slots as fill the decoder.
+///
+/// Source: QEMU, `hw/pci/shpc.c`, `shpc_save`; PCI Standard Hot-Plug Controller Specification 1.0, section 4.
+pub(super) fn shpc(decoder: &mut Decoder<'_>) -> Read {
+    for name in ["base_offset", "slots_available_1", "slots_available_2", "slot_configuration"] {
+        decoder.number(name, Kind::U32Le)?;
+    }
+    decoder.number("secondary_bus_configuration", Kind::U16Le)?;
+    decoder.u8("msi_control")?;
+    decoder.u8("programming_interface")?;
+    decoder.number("command", Kind::U16Le)?;
+    decoder.number("status", Kind::U16Le)?;
+    for name in ["interrupt_locator", "serr_locator", "serr_interrupt_enable"] {
+        decoder.number(name, Kind::U32Le)?;
+    }
+    let slots = len64(decoder.cursor.rest().len()) / 4;
+    decoder.numbers("slots", Kind::U32Le, slots)
+}

@@ -269,10 +269,9 @@ fn differences_of_pages_are_kept_as_they_are() {
     let mut source = Vm::boot(&Bed::get().new, Machine::Pc, dir.path());
     source.ticks_past(1);
     source.qmp.capability("xbzrle", true);
-    source.qmp.ask(
-        "migrate-set-parameters",
-        json!({ "max-bandwidth": 30_000_000, "downtime-limit": 4 }),
-    );
+    source
+        .qmp
+        .ask("migrate-set-parameters", json!({ "max-bandwidth": 30_000_000, "downtime-limit": 4 }));
     let stream = dir.path().join("stream");
     source.migrate(&format!("exec:cat >{}", stream.display()));
     let bytes = fs::read(&stream).expect("the stream");

@@ -73,16 +73,7 @@ const MIXES: [(&str, Machine, &[&str]); 9] = [
             "-drive if=none,id=more,driver=null-co,read-zeroes=on",
         ],
     ),
-    (
-        "ipmi",
-        Machine::Q35,
-        &[
-            "-device ipmi-bmc-sim,id=bmc",
-            "-device isa-ipmi-kcs,bmc=bmc",
-            "-device ipmi-bmc-sim,id=bmc2",
-            "-device pci-ipmi-bt,bmc=bmc2",
-        ],
-    ),
+    ("ipmi", Machine::Q35, &["-device ipmi-bmc-sim,id=bmc", "-device isa-ipmi-kcs,bmc=bmc"]),
     (
         "bridges",
         Machine::Q35,
@@ -96,7 +87,16 @@ const MIXES: [(&str, Machine, &[&str]); 9] = [
             "-device i6300esb",
         ],
     ),
-    ("display", Machine::Q35, &["-device VGA", "-device isa-debug-exit"]),
+    (
+        "display",
+        Machine::Q35,
+        &[
+            "-device VGA",
+            "-device virtio-gpu-pci,max_outputs=2",
+            "-device virtio-9p-pci,fsdev=fs,mount_tag=t",
+            "-fsdev local,id=fs,path=/tmp,security_model=none",
+        ],
+    ),
 ];
 
 fn mixes_of(qemu: &Qemu) {
