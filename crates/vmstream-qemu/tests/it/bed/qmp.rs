@@ -1,8 +1,9 @@
 //! As much of QMP as a migration takes.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,12 @@ use serde_json::{Value, json};
 /// A connection to a QEMU's monitor.
 pub(crate) struct Qmp {
     lines: BufReader<UnixStream>,
+    /// What QEMU says on its standard error.
+    said: PathBuf,
 }
 
 impl Qmp {
-    pub(crate) fn connect(path: &Path) -> Self {
+    pub(crate) fn connect(path: &Path, said: PathBuf) -> Self {
         let deadline = Instant::now() + Duration::from_secs(60);
         let socket = loop {
             match UnixStream::connect(path) {
@@ -24,7 +27,7 @@ impl Qmp {
             thread::sleep(Duration::from_millis(10));
         };
         socket.set_read_timeout(Some(Duration::from_secs(120))).expect("a timeout can be set");
-        let mut qmp = Self { lines: BufReader::new(socket) };
+        let mut qmp = Self { lines: BufReader::new(socket), said };
         qmp.line();
         qmp.ask("qmp_capabilities", json!({}));
         qmp
@@ -32,7 +35,9 @@ impl Qmp {
 
     fn line(&mut self) -> Value {
         let mut line = String::new();
-        self.lines.read_line(&mut line).expect("QEMU answers");
+        if let Err(error) = self.lines.read_line(&mut line) {
+            panic!("{error}: {}", fs::read_to_string(&self.said).unwrap_or_default());
+        }
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"))
     }
 

@@ -131,7 +131,7 @@ impl Vm {
         command.args(more).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(at("stderr")).expect("a file"));
         let child = command.spawn().expect("QEMU starts");
-        let mut qmp = Qmp::connect(&at("qmp"));
+        let mut qmp = Qmp::connect(&at("qmp"), at("stderr"));
         qmp.ask("migrate-set-parameters", json!({ "max-bandwidth": 4_000_000_000u64 }));
         Self { child, dir: dir.into(), qmp, name: name.into() }
     }
