@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             | Event::Command(_)
             | Event::PackageEnd
             | Event::End => "the rest",
-            _ => "behind the stream",
+            Event::Trailing(_) | _ => "behind the stream",
         };
         let length = range.end.saturating_sub(range.start);
         lengths.entry(kind).and_modify(|sum| *sum = sum.saturating_add(length)).or_insert(length);

@@ -9,7 +9,7 @@ use crate::input::len64;
 use crate::tree::{Field, Framing, Kind, List, Name, Structure, Value};
 
 /// Values in one section; the largest usual one has some 2,000.
-const VALUES: u32 = 200_000;
+const VALUES: u32 = 100_000;
 
 /// What has been read of a structure, and the bytes that are left.
 #[derive(Clone, Debug)]

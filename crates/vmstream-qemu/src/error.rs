@@ -134,6 +134,7 @@ rules! {
     DescribedMarker "Q-35" "a list's markers agree with the description";
     Fields "Q-36" "a section has a bounded number of fields";
     Decoder "Q-40" "the bytes of a known state fit its layout";
+    Answer "Q-45" "a message of the return path has a known kind and the content that belongs to it";
     Multifd "Q-50" "a multifd packet has the known magic, version and bounds";
     Compression "Q-51" "compressed pages inflate to their exact size";
 }

@@ -12,12 +12,13 @@
 //! from elsewhere ([`Reader::with_description`]); or by the footer behind it. What the description leaves opaque,
 //! virtio devices above all, is read by layouts that are part of this crate.
 //!
-//! Memory: pages are handed on as they arrive; device state is held, up to 24 MiB.
+//! Memory: pages are handed on as they arrive; device state is held, up to 20 MiB.
 //!
 //! Source: QEMU 7.2 to 10.0, `migration/{savevm,vmstate,vmstate-types,ram,multifd*}.c`.
 
 #![forbid(unsafe_code)]
 
+mod answer;
 mod body;
 mod channel;
 mod compose;
@@ -42,6 +43,7 @@ mod tree;
 mod writer;
 mod xbzrle;
 
+pub use answer::{Answer, read_answers, write_answer};
 pub use channel::{ChannelEvent, ChannelPage, ChannelSink, PacketHead, read_channel};
 pub use compose::{Body, Composer, Opening};
 pub use configuration::{agreed_capabilities, machine};

@@ -16,7 +16,7 @@ use crate::input::{Input, len64};
 use crate::tail;
 
 /// Bytes of device state that are held at once, with their description: it comes last and is needed first.
-pub(crate) const STATE_BYTES: u64 = 24 << 20;
+pub(crate) const STATE_BYTES: u64 = 20 << 20;
 
 /// Reads QEMU's stream.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,9 @@ use std::ops::Range;
 use std::path::Path;
 
 use serde_json::json;
-use vmstream_qemu::{Description, Event, Reader, Sink, Value, Writer};
+use vmstream_qemu::{
+    Answer, Description, Event, Reader, Sink, Value, Writer, read_answers, write_answer,
+};
 
 use crate::bed::{self, Bed, Machine, Pair, Qemu, Vm};
 use crate::stream::Contents;
@@ -136,6 +138,19 @@ fn precopy_of_10_0_microvm() {
     precopy_of(&Bed::get().new, Machine::Microvm);
 }
 
+/// What was said on a return path; it is written as it was read.
+fn answers(bytes: &[u8]) -> Vec<Answer> {
+    let (mut answers, mut written) = (Vec::new(), Vec::new());
+    read_answers(&mut &*bytes, &mut |answer| {
+        write_answer(&mut written, &answer).map_err(io::Error::other)?;
+        answers.push(answer);
+        Ok(())
+    })
+    .expect("valid");
+    assert_eq!(written, bytes);
+    answers
+}
+
 fn return_path_of(qemu: &Qemu) {
     let dir = bed::directory();
     let mut pair = Pair::new(qemu, Machine::Pc, dir.path());
@@ -149,6 +164,8 @@ fn return_path_of(qemu: &Qemu) {
     assert_eq!(channels.len(), 1);
     let contents = check("return path", &channels[0], &pair.source.memory());
     assert_eq!(contents.commands.first(), Some(&1), "the return path is opened");
+    let answers = answers(&pair.tee.back());
+    assert_eq!(answers, [Answer::Pong(1), Answer::Shut(0)], "what the destination said");
     let live = Contents::read(&Reader::new().live(), &mut channels[0].as_slice(), false);
     assert_eq!(live.expect("valid").end, channels[0].len() as u64);
 }
@@ -202,6 +219,12 @@ fn postcopy_of(qemu: &Qemu) {
     assert_eq!(helped.share.opaque, 0, "{:?}", opaque(&helped));
     assert!(helped.devices.len() > 20);
     assert!(main_memory(&alone) == pair.source.memory(), "the guest's memory came through");
+
+    let answers = answers(&pair.tee.back());
+    assert_eq!(answers.last(), Some(&Answer::Shut(0)));
+    let asked = answers.iter().filter(|one| matches!(one, Answer::RequestPages { .. })).count();
+    eprintln!("postcopy: {} answers, {asked} of them ask for pages", answers.len());
+    assert!(asked > 0, "the destination asks for what it needs");
 
     // What came in two phases loads as if it had come in one, taken apart or not.
     let tick = pair.source.tick().expect("it has counted");

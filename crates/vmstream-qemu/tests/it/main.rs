@@ -12,4 +12,5 @@ mod fixtures;
 mod hostile;
 mod mixes;
 mod multifd;
+mod rules;
 mod stream;

@@ -105,6 +105,7 @@ impl Vm {
         let mut command = Command::new(&qemu.program);
         if let Some(data) = &qemu.data {
             command.arg("-L").arg(data).args(["-L", "/usr/share/seabios"]);
+            command.env("QEMU_MODULE_DIR", data.join("../../lib/x86_64-linux-gnu/qemu"));
         }
         command.args(machine.words()).args(["-accel", "tcg", "-cpu", "qemu64", "-smp", "1", "-m"]);
         command.args(["128M", "-nodefaults", "-no-user-config", "-display", "none"]);
