@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod bitmap;
 mod body;
 mod channel;
 mod compose;

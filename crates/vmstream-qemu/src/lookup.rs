@@ -50,7 +50,7 @@ impl Structure {
         }
     }
 
-    /// The value at that path, to be changed. [`crate::encode`] refuses what does not fit its place.
+    /// The value at that path, to be changed. [`encode`](crate::encode()) refuses what does not fit its place.
     #[must_use]
     pub fn find_mut(&mut self, path: &str) -> Option<&mut Value> {
         let (first, rest) = split(path);

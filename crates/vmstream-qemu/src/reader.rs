@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::Range;
 
+use crate::bitmap;
 use crate::configuration;
 use crate::cursor::Cursor;
 use crate::description::Description;
@@ -139,11 +140,17 @@ impl<'s> Session<'s> {
                 COMMAND => self.command(input, Nesting::Outer)?,
                 START | FULL | PART | LAST => {
                     let (head, length) = self.peek_head(input)?;
-                    if &*head.name != "ram" {
-                        return tail::read(self, input);
+                    match &*head.name {
+                        "ram" => {
+                            input.consume(length);
+                            self.ram_section(input, start, &head)?;
+                        }
+                        "dirty-bitmap" if head.kind != SectionKind::Full => {
+                            input.consume(length);
+                            self.bitmap_section(input, start, &head)?;
+                        }
+                        _ => return tail::read(self, input),
                     }
-                    input.consume(length);
-                    self.ram_section(input, start, head)?;
                 }
                 other => return Err(Broken::at(start, Rule::Element).found(other).into()),
             }
@@ -199,10 +206,24 @@ impl<'s> Session<'s> {
         &mut self,
         input: &mut Input<'_>,
         start: u64,
-        head: SectionHead,
+        head: &SectionHead,
     ) -> Result<(), ReadError> {
-        self.emit(start..input.offset(), &Event::Section(&head))?;
+        self.emit(start..input.offset(), &Event::Section(head))?;
         self.ram(input)?;
+        self.footer(input, head.section_id)
+    }
+
+    /// A part of what is known of disks' blocks, its head consumed.
+    pub(crate) fn bitmap_section(
+        &mut self,
+        input: &mut Input<'_>,
+        start: u64,
+        head: &SectionHead,
+    ) -> Result<(), ReadError> {
+        self.emit(start..input.offset(), &Event::Section(head))?;
+        let start = input.offset();
+        let bytes = bitmap::body(input)?;
+        self.emit(start..input.offset(), &Event::Opaque(&bytes))?;
         self.footer(input, head.section_id)
     }
 

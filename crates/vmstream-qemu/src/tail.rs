@@ -214,7 +214,10 @@ impl Part<'_, '_> {
         let length = cursor.offset().saturating_sub(start);
         input.skip(length)?;
         if &*head.name == "ram" {
-            return self.session.ram_section(input, start, head);
+            return self.session.ram_section(input, start, &head);
+        }
+        if &*head.name == "dirty-bitmap" && head.kind != SectionKind::Full {
+            return self.session.bitmap_section(input, start, &head);
         }
         self.session.emit(start..input.offset(), &Event::Section(&head))?;
         let end = self.body(cursor, &head)?;

@@ -424,3 +424,20 @@ fn a_changed_value_is_loaded_and_kept_by_7_2() {
 fn a_changed_value_is_loaded_and_kept_by_10_0() {
     edited_of(&Bed::get().new);
 }
+
+#[test]
+fn what_is_known_of_disks_blocks_comes_whole_and_in_place() {
+    let dir = bed::directory();
+    let mut source = Vm::paused(&Bed::get().new, Machine::Pc, dir.path(), &[]);
+    let bitmap = json!({ "node": "disk", "name": "blocks" });
+    source.qmp.ask("block-dirty-bitmap-add", bitmap);
+    source.qmp.capability("dirty-bitmaps", true);
+    let stream = dir.path().join("stream");
+    source.migrate(&format!("exec:cat >{}", stream.display()));
+    let bytes = fs::read(&stream).expect("the stream");
+    let contents = Contents::of(&Reader::new(), &mut bytes.as_slice()).expect("valid");
+
+    assert!(contents.written == bytes);
+    assert!(contents.opaque.iter().all(|(head, _)| &*head.name == "dirty-bitmap"));
+    assert!(contents.opaque.iter().any(|(_, body)| body.len() > 10), "{:?}", opaque(&contents));
+}
