@@ -32,8 +32,8 @@ impl Session<'_> {
             let flags = head & self.page_mask();
             let at = head & !self.page_mask();
             match flags & !CONTINUE {
-                EOS if flags == EOS => return self.record(input, start, RamRecord::End),
-                MULTIFD_FLUSH if flags == MULTIFD_FLUSH => {
+                EOS if head == EOS => return self.record(input, start, RamRecord::End),
+                MULTIFD_FLUSH if head == MULTIFD_FLUSH => {
                     self.record(input, start, RamRecord::MultifdFlush)?;
                 }
                 MEM_SIZE if flags == MEM_SIZE => self.blocks(input, start, at)?,
@@ -44,7 +44,7 @@ impl Session<'_> {
                 }
                 PAGE => self.data(input, start, flags, at)?,
                 XBZRLE => self.xbzrle(input, start, flags, at)?,
-                _ => return Err(Broken::at(start, Rule::RamFlags).found(flags).into()),
+                _ => return Err(Broken::at(start, Rule::RamFlags).found(head).into()),
             }
         }
     }

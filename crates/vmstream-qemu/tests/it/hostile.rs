@@ -51,6 +51,7 @@ fn each_rule_of_memory_is_named_with_the_byte_that_breaks_it() {
     assert_eq!(rule_of(b"QEVM\0\0\0\x03\x08\0\x63\0\0"), (Rule::Command, 8));
     assert_eq!(rule_of(&with(&[&number(0x1)])), (Rule::RamFlags, at));
     assert_eq!(rule_of(&with(&[&number(0x18)])), (Rule::RamFlags, at));
+    assert_eq!(rule_of(&with(&[&number(0x1010)])), (Rule::RamFlags, at));
     assert_eq!(rule_of(&with(&[&number(0x22), &[0]])), (Rule::RamContinue, at + 8));
     assert_eq!(rule_of(&with(&[&number(0x02), b"\x02no"])), (Rule::RamBlock, at + 8));
     assert_eq!(rule_of(&with(&[&number(0x2002), b"\x02pc"])), (Rule::RamOffset, at + 8));
