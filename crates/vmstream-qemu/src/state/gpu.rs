@@ -73,12 +73,17 @@ fn scanouts(decoder: &mut Decoder<'_>) -> Read {
     let at = decoder.cursor;
     let count = decoder.u32("max_outputs")?;
     let left = len64(decoder.cursor.rest().len());
-    let more = match left.checked_div(count) {
-        Some(40) => &[][..],
-        Some(64) => NEW,
-        _ => return Err(at.broken(Rule::Decoder).found(left)),
+    // QEMU 10.0 asks the version of the first scanout rightly and of the others beside the mark, so they may differ.
+    let others = count.saturating_sub(1);
+    let widths = [(40, 40), (64, 64), (40, 64), (64, 40)];
+    let fits =
+        |(first, other): &(u64, u64)| left == first.saturating_add(other.saturating_mul(others));
+    let Some((first, other)) = widths.into_iter().find(fits) else {
+        return Err(at.broken(Rule::Decoder).found(left));
     };
-    for _ in 0..count {
+    for number in 0..count {
+        let width = if number == 0 { first } else { other };
+        let more = if width == 64 { NEW } else { &[] };
         decoder.structure(("scanout", "virtio-gpu-one-scanout"), |scanout| {
             for name in OLD.iter().chain(more) {
                 let kind = if matches!(*name, "x" | "y") { Kind::I32 } else { Kind::U32 };
