@@ -17,6 +17,7 @@ pub mod layers;
 pub mod lines;
 pub mod metadata;
 pub mod mux;
+pub mod qemu;
 pub mod receive;
 mod replay;
 pub mod saved;
@@ -51,3 +52,4 @@ macro_rules! targets {
 targets!(
     archive, documents, frames, kernel, layers, lines, metadata, mux, receive, saved, store, vsock
 );
+targets!(archive, frames, kernel, lines, metadata, mux, qemu, receive, store, vsock);
