@@ -50,6 +50,5 @@ macro_rules! targets {
 }
 
 targets!(
-    archive, documents, frames, kernel, layers, lines, metadata, mux, receive, saved, store, vsock
+    archive, documents, frames, kernel, layers, lines, metadata, mux, qemu, receive, saved, store, vsock
 );
-targets!(archive, frames, kernel, lines, metadata, mux, qemu, receive, store, vsock);
