@@ -23,9 +23,11 @@
 mod back;
 mod coding;
 mod device;
+mod encoder;
 mod error;
 mod from;
 mod gather;
+mod groups;
 mod layout;
 mod op;
 mod open;

@@ -146,11 +146,13 @@ fn flag((name, bit): (&str, &Value)) -> Result<(String, u8), Broken> {
 fn difference(left: &Value, right: &Value) -> Option<String> {
     match (left, right) {
         (Value::Map(left), Value::Map(right)) => {
-            let keys = left.iter().chain(right.iter()).map(|(key, _)| key);
-            keys.into_iter().find_map(|key| match (left.get(key), right.get(key)) {
-                (Some(left), Some(right)) => difference(left, right).map(|below| join(key, &below)),
-                _ => Some(key.to_owned()),
-            })
+            // What both have is compared once: whoever asks twice at each level asks 2^32 times at the last.
+            let common = left.iter().find_map(|(key, value)| match right.get(key) {
+                Some(other) => difference(value, other).map(|below| join(key, &below)),
+                None => Some(key.to_owned()),
+            });
+            let new = || right.iter().find(|(key, _)| left.get(key).is_none());
+            common.or_else(|| new().map(|(key, _)| key.to_owned()))
         }
         (left, right) => (left != right).then(String::new),
     }

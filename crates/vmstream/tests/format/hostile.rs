@@ -1,6 +1,7 @@
 //! Streams from strangers.
 
 use std::fs;
+use std::time::Instant;
 
 use proptest::prelude::*;
 use vmstream::contract::{Attribute, Policy};
@@ -268,4 +269,23 @@ proptest! {
         prop_assert_eq!(again.count(), u64::try_from(kinds.len()).expect("small"));
         prop_assert_eq!(again, pages);
     }
+}
+
+#[test]
+fn a_schema_that_nests_deep_is_read_in_time() {
+    let mut kind = Type::uint(8);
+    for _ in 0..14 {
+        let field = Field::new("f", kind);
+        kind = Type::Struct(Struct::new(vec![field]));
+    }
+    let (name, version) = ("deep".to_owned(), 1);
+    let (description, source) = (String::new(), String::new());
+    let root = Struct::new(vec![Field::new("f", kind)]);
+    let schema = Schema { name, version, description, source, root };
+    let start = Instant::now();
+
+    let again = Schema::parse(&schema.document()).expect("it is in the dialect");
+
+    assert_eq!(again, schema);
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
 }
