@@ -9,6 +9,8 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use vmstream::frame::{HEADER_BYTES, Kind};
+use vmstream::message::{Hello, Purpose, Switch, SwitchMode};
+use vmstream::writer::Finality;
 use vmstream_qemu::{Event, RamRecord, Reader, Writer};
 use vmstream_transcode::{Form, Options, from_vmstream, to_vmstream};
 
@@ -16,6 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args_os().nth(1).ok_or("which file?")?;
     let whole = std::fs::read(path)?;
     sizes(&ours(&whole)?)?;
+    records(&ours(&whole)?)?;
     times("all of it", &whole, 5)?;
     times("without pages", &without_pages(&whole)?, 31)
 }
@@ -46,6 +49,53 @@ fn sizes(stream: &[u8]) -> Result<(), Box<dyn Error>> {
     for (kind, [frames, bytes, plain]) in kinds {
         println!("  {kind:10} {frames:6} frames {bytes:8} bytes, {plain:8} if not compressed");
     }
+    Ok(())
+}
+
+/// The records alone, behind schemas that are known: from values to bytes and back.
+fn records(stream: &[u8]) -> Result<(), Box<dyn Error>> {
+    let mut reader = vmstream::Reader::new(stream);
+    let (mut schemas, mut manifest, mut found) = (Vec::new(), None, Vec::new());
+    while let Some(event) = reader.next_event()? {
+        if let vmstream::Event::Schema(id, schema) = event {
+            schemas.push((id, schema));
+        } else if let vmstream::Event::Manifest(read) = event {
+            manifest = Some(read);
+        } else if let vmstream::Event::Devices(read) = event {
+            found.extend(read);
+        }
+    }
+    let manifest = manifest.ok_or("no manifest")?;
+    let (mut there, mut back) = (Vec::new(), Vec::new());
+    for _ in 0..101 {
+        let hello = Hello::new("measure", "1", Purpose::State);
+        let mut writer = vmstream::Writer::new(Vec::new(), &hello)?;
+        for (id, schema) in &schemas {
+            writer.schema_as(*id, schema)?;
+        }
+        writer.manifest(&manifest)?;
+        writer.switch(&Switch { mode: SwitchMode::Stopped })?;
+        let start = Instant::now();
+        writer.devices(&found, Finality::Final)?;
+        there.push(start.elapsed());
+        let (written, _) = writer.finish()?;
+        let mut reader = vmstream::Reader::new(&*written);
+        loop {
+            let start = Instant::now();
+            match reader.next_event()? {
+                Some(vmstream::Event::Devices(read)) => {
+                    back.push(start.elapsed());
+                    black_box(read);
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+    }
+    there.sort_unstable();
+    back.sort_unstable();
+    let middle = |times: &[Duration]| times.get(times.len() / 2).copied().unwrap_or_default();
+    println!("{} records: encoded {:?}, decoded {:?}", found.len(), middle(&there), middle(&back));
     Ok(())
 }
 
