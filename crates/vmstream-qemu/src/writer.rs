@@ -54,6 +54,15 @@ impl<W: Write> Writer<W> {
         self.out
     }
 
+    /// Makes the output hand on what it holds back.
+    ///
+    /// # Errors
+    ///
+    /// When `out` fails.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     /// Writes one event.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub enum Form {
 
 /// Reads a stream of ours, made by [`crate::to_vmstream`], and writes it as QEMU's. Both may be pipes.
 ///
-/// [`Form::Same`] writes as it reads; [`Form::Precopy`] holds the state of the devices until all pages have come.
+/// [`Form::Same`] writes as it reads, and flushes `out` behind each frame; give it a buffered one. [`Form::Precopy`] holds the state of the devices until all pages have come.
 /// Returns the output.
 ///
 /// # Errors
@@ -49,13 +49,18 @@ pub fn from_vmstream<R: Read, W: Write>(source: R, out: W, form: Form) -> Result
                 noted = true;
                 queue.learn(&note.value)?;
                 queue.run(&mut target)?;
+                target.flush()?;
             }
-            Event::Pages(pages) => target.pages(&pages, queue.take_odd())?,
+            Event::Pages(pages) => {
+                target.pages(&pages, queue.take_odd())?;
+                target.flush()?;
+            }
             Event::Ram(ram) => ram_frame(&mut reader, &ram, &mut target)?,
             Event::Disk(_) => return Err(Error::notes("QEMU's stream has no disks")),
             Event::Devices(records) => {
                 queue.add(records);
                 queue.run(&mut target)?;
+                target.flush()?;
             }
             Event::Abort(finding) => {
                 return Err(Error::notes(format!("the writer gave up: {finding}")));
@@ -245,6 +250,14 @@ impl<W: Write> Target<W> {
             }
         }
         Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Same(same) => same.flush(),
+            // It waits for the end anyway.
+            Self::Precopy(_) => Ok(()),
+        }
     }
 
     fn finish(&mut self) -> Result<(), Error> {

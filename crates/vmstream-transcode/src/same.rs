@@ -122,6 +122,11 @@ impl<W: Write> Same<W> {
         self.flush_description()
     }
 
+    /// Hands on all that has been written: the other end of a connection waits for it.
+    pub(crate) fn flush(&mut self) -> Result<(), Error> {
+        Ok(self.writer.flush()?)
+    }
+
     fn event(&mut self, event: &Event<'_>) -> Result<(), Error> {
         Ok(self.writer.event(event)?)
     }

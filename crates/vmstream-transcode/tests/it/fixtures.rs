@@ -87,3 +87,40 @@ fn records_have_names_and_schemas() {
     assert_eq!(kinds.len(), 34);
     assert!(kinds.values().all(|kind| !kind.ends_with("/opaque")));
 }
+
+/// Gives what was sent so far, and waits for more.
+struct Waiting(std::sync::mpsc::Receiver<Vec<u8>>, Vec<u8>);
+
+impl Read for Waiting {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.1.is_empty() {
+            self.1 = self.0.recv().unwrap_or_default();
+        }
+        let count = buffer.len().min(self.1.len());
+        buffer[..count].copy_from_slice(&self.1[..count]);
+        self.1.drain(..count);
+        Ok(count)
+    }
+}
+
+#[test]
+fn pages_come_before_the_end_of_the_stream_has() {
+    let bytes = stream(STREAMS[0]);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    // The state of the devices lies behind; no more than this will come for now.
+    let cut = bytes.len() - 500_000;
+    sender.send(bytes[..cut].to_vec()).expect("it is waited for");
+    let options = Options { reader: vmstream_qemu::Reader::new().live(), ..Options::default() };
+    let opened = open(Waiting(receiver, Vec::new()), options).expect("it can be read");
+
+    let mut reader = Reader::new(opened);
+    let mut pages = 0;
+    while pages == 0 {
+        let event = reader.next_event().expect("valid").expect("more comes");
+        pages += u32::from(matches!(event, Event::Pages(_)));
+    }
+    sender.send(bytes[cut..].to_vec()).expect("it is waited for");
+    while reader.next_event().expect("valid").is_some() {}
+    reader.expect_end().expect("it ends, though the connection stays open");
+    drop(sender);
+}
