@@ -17,6 +17,7 @@ pub mod layers;
 pub mod lines;
 pub mod metadata;
 pub mod mux;
+pub mod qemu;
 pub mod receive;
 mod replay;
 pub mod saved;
@@ -49,5 +50,5 @@ macro_rules! targets {
 }
 
 targets!(
-    archive, documents, frames, kernel, layers, lines, metadata, mux, receive, saved, store, vsock
+    archive, documents, frames, kernel, layers, lines, metadata, mux, qemu, receive, saved, store, vsock
 );

@@ -6,7 +6,7 @@ use bandsox_engine::{CommandError, Engine, EngineInfo, KillSwitch, VsockPlug};
 use serde_json::{Value, json};
 
 use crate::arguments::{VSOCK_DEVICE, VSOCK_PORT};
-use crate::qmp::Commander;
+use crate::commander::Commander;
 use crate::start::COMMAND_TIMEOUT;
 
 /// A running QEMU. Dropping it kills the process.

@@ -3,7 +3,7 @@
 use bandsox_engine::{EngineEvent, ShutdownCause};
 use serde_json::Value;
 
-use crate::qmp::Event;
+use bandsox_qmp::Event;
 
 /// What the events so far have said.
 #[derive(Debug, Default)]

@@ -12,11 +12,11 @@
 //! Works with QEMU 7.2 and later.
 
 mod arguments;
+mod commander;
 mod cpu;
 mod engine;
 mod install;
 mod interpret;
-mod qmp;
 mod start;
 pub mod vhost_user;
 mod watch;

@@ -13,10 +13,11 @@ use bandsox_engine::{
 };
 
 use crate::arguments::{Wiring, arguments};
+use crate::commander::Commander;
 use crate::engine::QemuEngine;
 use crate::install::QemuInstall;
-use crate::qmp::{self, Commander, Lines, Version};
 use crate::watch::{StderrTail, Watch};
+use bandsox_qmp::{Lines, Version, handshake};
 
 /// Starts QEMU's process for `machine`. No thread is started and nothing is waited for.
 ///
@@ -149,7 +150,7 @@ impl Starting {
         let mut tail = StderrTail::new(stderr);
         let mut lines = Lines::new(qmp.try_clone().map_err(plumbing)?);
 
-        let version = match qmp::handshake(&mut lines, Instant::now() + timeout) {
+        let version = match handshake(&mut lines, Instant::now() + timeout) {
             Ok(version) => version,
             Err(error) => return Err(why_no_handshake(process, tail, error, timeout)),
         };

@@ -10,8 +10,9 @@ use bandsox_engine::{EngineEvent, EngineExit, ExitStatus, Process};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::Value;
 
+use crate::commander::Listener;
 use crate::interpret::History;
-use crate::qmp::{Event, Lines, Listener, Message};
+use bandsox_qmp::{Event, Lines, Message};
 
 /// Everything that the thread owns.
 pub(crate) struct Watch {

@@ -46,6 +46,10 @@ const CHECKS: &[Need] = &[
     need("socat", "socat"),
     need("strace", "strace"),
     need("zstd", "zstd"),
+    need("python3", "python3"),
+    need("jsonschema", "python3-jsonschema"),
+    // A library without a program: found by its file.
+    need("/usr/lib/python3/dist-packages/cbor2/__init__.py", "python3-cbor2"),
 ];
 
 /// Everything that tests run.

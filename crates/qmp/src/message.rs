@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// One line from QEMU.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Message {
+pub enum Message {
     /// The first line.
     Greeting(Version),
     /// Answer to the command of that id.
@@ -24,10 +24,13 @@ pub(crate) enum Message {
 
 /// QEMU's version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Version {
-    pub(crate) major: u64,
-    pub(crate) minor: u64,
-    pub(crate) micro: u64,
+pub struct Version {
+    /// First number.
+    pub major: u64,
+    /// Second number.
+    pub minor: u64,
+    /// Third number.
+    pub micro: u64,
 }
 
 impl fmt::Display for Version {
@@ -38,16 +41,20 @@ impl fmt::Display for Version {
 
 /// An error reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) class: String,
-    pub(crate) description: String,
+pub struct Refusal {
+    /// QEMU's class of errors; `GenericError` for nearly all.
+    pub class: String,
+    /// What QEMU says about it.
+    pub description: String,
 }
 
 /// An event, by name, with its data.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Event {
-    pub(crate) name: String,
-    pub(crate) data: Value,
+pub struct Event {
+    /// Its name, such as `DEVICE_DELETED`.
+    pub name: String,
+    /// What comes with it; `Null` without.
+    pub data: Value,
 }
 
 impl Message {
@@ -56,7 +63,7 @@ impl Message {
     /// # Errors
     ///
     /// `InvalidData` for anything that is no message.
-    pub(crate) fn decode(line: &[u8]) -> io::Result<Self> {
+    pub fn decode(line: &[u8]) -> io::Result<Self> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidData);
         let value: Value = serde_json::from_slice(line).map_err(|_| invalid())?;
         if let Some(greeting) = value.get("QMP") {

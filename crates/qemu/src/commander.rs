@@ -1,81 +1,18 @@
-//! The connection's two halves: commands are sent by one thread, everything that arrives is
+//! The two halves of a connection to QEMU: commands are sent by one thread, everything that arrives is
 //! read by another.
 
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use bandsox_engine::CommandError;
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
 
-use crate::qmp::message::{Message, Refusal, Version};
-
-/// A longer line than QEMU has reason to send.
-const MAX_LINE: usize = 1 << 20;
-
-/// Cuts what arrives into lines.
-pub(crate) struct Lines {
-    stream: UnixStream,
-    buffer: Vec<u8>,
-}
-
-impl Lines {
-    /// Reads from `stream`.
-    pub(crate) fn new(stream: UnixStream) -> Self {
-        Self { stream, buffer: Vec::new() }
-    }
-
-    /// A message that has already arrived whole.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidData` for nonsense.
-    pub(crate) fn buffered(&mut self) -> io::Result<Option<Message>> {
-        while let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
-            let line: Vec<u8> = self.buffer.drain(..=end).collect();
-            let line = line.trim_ascii();
-            if !line.is_empty() {
-                return Message::decode(line).map(Some);
-            }
-        }
-        Ok(None)
-    }
-
-    /// Reads once. 0 is the end.
-    ///
-    /// # Errors
-    ///
-    /// `InvalidData` for a line without end.
-    pub(crate) fn fill(&mut self) -> io::Result<usize> {
-        if self.buffer.len() >= MAX_LINE {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let mut chunk = [0_u8; 4096];
-        loop {
-            match self.stream.read(&mut chunk) {
-                Ok(count) => {
-                    self.buffer.extend(chunk.iter().take(count));
-                    return Ok(count);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The peer died with something of ours unread.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(0),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-impl AsFd for Lines {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
-    }
-}
+use bandsox_qmp::Refusal;
 
 /// What the reading thread passes to the commanding one.
 #[derive(Debug)]
@@ -228,52 +165,4 @@ fn send_some(stream: &UnixStream, bytes: &[u8], fd: Option<&OwnedFd>) -> io::Res
     }
     let sent = sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
     Ok(sent)
-}
-
-/// Greets QEMU and learns its version, before there is a reading thread.
-///
-/// # Errors
-///
-/// `UnexpectedEof` when QEMU ends the connection, `TimedOut`, `InvalidData`.
-pub(crate) fn handshake(lines: &mut Lines, deadline: Instant) -> io::Result<Version> {
-    let version = loop {
-        match next_before(lines, deadline)? {
-            Message::Greeting(version) => break version,
-            Message::Reply { .. } | Message::Event(_) => {}
-        }
-    };
-    let negotiate = json!({"execute": "qmp_capabilities", "id": 0});
-    let mut line = negotiate.to_string().into_bytes();
-    line.push(b'\n');
-    io::Write::write_all(&mut &lines.stream, &line)?;
-    loop {
-        match next_before(lines, deadline)? {
-            Message::Reply { result: Ok(_), .. } => return Ok(version),
-            Message::Reply { result: Err(_), .. } => {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            Message::Greeting(_) | Message::Event(_) => {}
-        }
-    }
-}
-
-fn next_before(lines: &mut Lines, deadline: Instant) -> io::Result<Message> {
-    loop {
-        if let Some(message) = lines.buffered()? {
-            return Ok(message);
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        let mut waiting = [PollFd::new(&*lines, PollFlags::IN)];
-        let timeout = left.try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
-        match poll(&mut waiting, Some(&timeout)) {
-            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
-            Ok(_) => {
-                if lines.fill()? == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
 }

@@ -1,0 +1,3 @@
+//! `vmstream`: looks into VM state streams.
+
+fn main() {}

@@ -1,0 +1,160 @@
+//! Compressed pages of a multifd channel: one stream of zlib or zstd, flushed at the end of each packet.
+
+use std::collections::VecDeque;
+use std::io::{self, Read as _};
+
+use flate2::{Decompress, FlushDecompress, Status};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
+use crate::input::len64;
+
+const ZLIB: u32 = 1 << 1;
+const ZSTD: u32 = 2 << 1;
+
+/// The window of a frame that is read: zstd's own levels go up to 8 MiB for what is sent page by page.
+const WINDOW_BYTES: u64 = 8 << 20;
+
+/// Which page comes out next: its round, block and offset.
+pub(crate) type Awaited = (u32, Box<str>, u64);
+
+/// A stream that is inflated as its pieces arrive.
+pub(crate) struct Inflate {
+    flags: u32,
+    page_bytes: usize,
+    method: Method,
+    out: VecDeque<u8>,
+    /// zstd keeps back as much as its window, so pages come later than their packets.
+    awaited: VecDeque<Awaited>,
+}
+
+enum Method {
+    Zlib(Box<Decompress>),
+    Zstd { decoder: Box<FrameDecoder>, begun: bool },
+}
+
+impl Inflate {
+    /// Of the method that a packet's flags name.
+    pub(crate) fn new(flags: u32, page_bytes: u32) -> Option<Self> {
+        let method = match flags {
+            ZLIB => Method::Zlib(Box::new(Decompress::new(true))),
+            ZSTD => {
+                let mut decoder = Box::new(FrameDecoder::new());
+                decoder.set_max_window_size(WINDOW_BYTES);
+                Method::Zstd { decoder, begun: false }
+            }
+            _ => return None,
+        };
+        let page_bytes = usize::try_from(page_bytes).ok()?;
+        Some(Self { flags, page_bytes, method, out: VecDeque::new(), awaited: VecDeque::new() })
+    }
+
+    pub(crate) fn flags(&self) -> u32 {
+        self.flags
+    }
+
+    /// Takes a packet's payload, and which pages are in it.
+    pub(crate) fn push(
+        &mut self,
+        payload: &[u8],
+        pages: impl Iterator<Item = Awaited>,
+    ) -> Result<(), ()> {
+        let before = self.awaited.len();
+        self.awaited.extend(pages);
+        let bound = self.awaited.len().saturating_sub(before).saturating_mul(self.page_bytes);
+        match &mut self.method {
+            Method::Zlib(zlib) => unzlib(zlib, payload, bound, &mut self.out),
+            Method::Zstd { decoder, begun } => {
+                unzstd(decoder, begun, payload, bound, &mut self.out)
+            }
+        }
+    }
+
+    /// The next page that is complete.
+    pub(crate) fn page(&mut self) -> Option<(Awaited, Vec<u8>)> {
+        if self.out.len() < self.page_bytes {
+            return None;
+        }
+        let awaited = self.awaited.pop_front()?;
+        Some((awaited, self.out.drain(..self.page_bytes).collect()))
+    }
+
+    /// Whether pages were announced that did not come.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.awaited.is_empty() || !self.out.is_empty()
+    }
+
+    /// Gets out what was kept back.
+    pub(crate) fn finish(&mut self) -> Result<(), ()> {
+        /// An empty raw block that is the last of its frame.
+        ///
+        /// Source: RFC 8878, section 3.1.1.2.
+        const LAST_BLOCK: &[u8] = &[1, 0, 0];
+        match &mut self.method {
+            Method::Zlib(_) | Method::Zstd { decoder: _, begun: false } => Ok(()),
+            Method::Zstd { decoder, begun: true } => {
+                // A frame whose head announced a checksum would read it here.
+                let mut rest = LAST_BLOCK.chain(io::repeat(0).take(4));
+                decoder.decode_blocks(&mut rest, BlockDecodingStrategy::All).map_err(drop)?;
+                self.out.extend(decoder.collect().unwrap_or_default());
+                Ok(())
+            }
+        }
+    }
+}
+
+fn unzlib(
+    zlib: &mut Decompress,
+    payload: &[u8],
+    bound: usize,
+    out: &mut VecDeque<u8>,
+) -> Result<(), ()> {
+    let mut piece = vec![0; 64 * 1024];
+    let (mut taken, mut made) = (0usize, 0usize);
+    loop {
+        let (before_in, before_out) = (zlib.total_in(), zlib.total_out());
+        let rest = payload.get(taken..).unwrap_or_default();
+        let status = zlib.decompress(rest, &mut piece, FlushDecompress::Sync).map_err(drop)?;
+        let used = usize::try_from(zlib.total_in().saturating_sub(before_in)).unwrap_or(0);
+        let new = usize::try_from(zlib.total_out().saturating_sub(before_out)).unwrap_or(0);
+        taken = taken.saturating_add(used);
+        made = made.saturating_add(new);
+        if made > bound {
+            return Err(());
+        }
+        out.extend(piece.get(..new).unwrap_or_default());
+        if (used == 0 && new == 0) || status == Status::StreamEnd {
+            break;
+        }
+    }
+    if taken == payload.len() && made == bound { Ok(()) } else { Err(()) }
+}
+
+fn unzstd(
+    decoder: &mut FrameDecoder,
+    begun: &mut bool,
+    payload: &[u8],
+    bound: usize,
+    out: &mut VecDeque<u8>,
+) -> Result<(), ()> {
+    let mut rest = payload;
+    if !*begun {
+        decoder.init(&mut rest).map_err(drop)?;
+        *begun = true;
+    }
+    // A block is at most 128 KiB, so blocks that yield nothing are what is left to bound.
+    let mut blocks = 0usize;
+    while !rest.is_empty() {
+        decoder.decode_blocks(&mut rest, BlockDecodingStrategy::UptoBlocks(1)).map_err(drop)?;
+        blocks = blocks.saturating_add(1);
+        if blocks > len_bound(bound) {
+            return Err(());
+        }
+        out.extend(decoder.collect().unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Blocks of a packet that holds `bytes`; a flush may cut them short.
+fn len_bound(bytes: usize) -> usize {
+    usize::try_from(len64(bytes) / 1024).unwrap_or(usize::MAX).saturating_add(16)
+}

@@ -1,0 +1,16 @@
+//! The reader and the writer against what QEMU wrote.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks at the few kinds of events that it is about"
+)]
+#![expect(clippy::print_stderr, reason = "what was measured is shown with --nocapture")]
+
+mod bed;
+mod captures;
+mod fixtures;
+mod hostile;
+mod mixes;
+mod multifd;
+mod rules;
+mod stream;

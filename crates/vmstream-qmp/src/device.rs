@@ -1,0 +1,104 @@
+//! Devices: where they are, what they are, and how they are set.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use crate::disk::Disks;
+use crate::model::Component;
+use crate::qom::{Node, Qom, ReadError};
+use crate::rules;
+
+/// One component for each device that is not part of the machine's type.
+pub(crate) fn devices(
+    qom: &mut Qom<'_>,
+    nodes: &[Node],
+    disks: &Disks,
+) -> Result<Vec<Component>, ReadError> {
+    let mut found: BTreeMap<String, Component> = BTreeMap::new();
+    let mut ordinals: BTreeMap<&str, u32> = BTreeMap::new();
+    for node in nodes.iter().filter(|node| is_device(node)) {
+        let Some(values) = values(qom, node)? else { continue };
+        let bus = qom.get(&node.path, "parent_bus")?;
+        let bus = bus.as_ref().and_then(Value::as_str).unwrap_or_default();
+        if rules::is_built_in(node, bus) {
+            continue;
+        }
+        let name = place(bus, &values).unwrap_or_else(|| {
+            let ordinal = ordinals.entry(&node.kind).or_default();
+            let name = format!("{}/{ordinal}", node.kind);
+            *ordinal = ordinal.saturating_add(1);
+            name
+        });
+        let mut device = Component::new(name.clone(), &*node.kind);
+        let backend = format!("{}/virtio-backend", node.path);
+        add(&mut device, values, &node.path, disks);
+        // A virtio device is two objects, its transport and itself, and repeats properties of one in the other.
+        if let Some(backend) = nodes.iter().find(|node| node.path == backend)
+            && let Some(values) = self::values(qom, backend)?
+        {
+            add(&mut device, values, &backend.path, disks);
+        }
+        found.insert(name, device);
+    }
+    Ok(found.into_values().collect())
+}
+
+/// Whether the object may be a device of its own.
+fn is_device(node: &Node) -> bool {
+    let parts: Vec<&str> = node.path.split('/').skip(1).collect();
+    let is_outer =
+        matches!(*parts, ["machine", "peripheral" | "peripheral-anon" | "unattached", _]);
+    is_outer && !node.kind.ends_with("-cpu")
+}
+
+/// What the device can be given, and was.
+fn values(qom: &mut Qom<'_>, node: &Node) -> Result<Option<Map<String, Value>>, ReadError> {
+    let Some(names) = qom.properties_of(&node.kind)? else { return Ok(None) };
+    let wanted: BTreeSet<&str> =
+        names.iter().map(String::as_str).filter(|name| !rules::is_hosts_business(name)).collect();
+    let wanted: Vec<&str> = wanted.into_iter().collect();
+    qom.get_all(&node.path, &wanted).map(Some)
+}
+
+/// The device's place: `pci.0/03.0`, `virtio-mmio-bus.23`; `None` where its bus has no addresses.
+fn place(bus: &str, values: &Map<String, Value>) -> Option<String> {
+    let name = bus.rsplit('/').next().filter(|name| !name.is_empty())?;
+    if let Some(address) = values.get("addr").and_then(Value::as_u64) {
+        return Some(format!("{name}/{:02x}.{}", address >> 3, address & 7));
+    }
+    if name.starts_with("virtio-mmio-bus") {
+        return Some(name.to_owned());
+    }
+    let part = |key: &str| {
+        let value = values.get(key)?;
+        Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
+    if let Some(port) = part("port").filter(|port| !port.is_empty()) {
+        return Some(format!("{name}/{port}"));
+    }
+    let target = ["channel", "scsi-id", "lun"].map(part);
+    match target {
+        [Some(channel), Some(id), Some(lun)] => Some(format!("{name}/{channel}:{id}:{lun}")),
+        _ => part("nr").map(|nr| format!("{name}/{nr}")),
+    }
+}
+
+fn add(device: &mut Component, values: Map<String, Value>, path: &str, disks: &Disks) {
+    for (name, value) in values {
+        if name == "drive" {
+            if let Some(disk) = disks.find(&value, path) {
+                device.exact("capacity", disk.capacity.clone()).absent = None;
+                device.exact("read-only", disk.read_only.clone());
+            }
+            continue;
+        }
+        let follows = rules::follows(&device.path, &name);
+        let attribute = device.exact(&name, rules::normal(&name, value));
+        attribute.follows = follows;
+        if rules::is_internal(&name) {
+            // A switch for compatibility, whose meaning where it is unknown cannot be told.
+            attribute.absent = None;
+        }
+    }
+}

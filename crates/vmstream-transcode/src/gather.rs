@@ -1,0 +1,83 @@
+//! Gathers the pages of QEMU's stream into frames, as they come.
+
+use vmstream::message::{Encoding, Pages, PagesBuilder, RunKind};
+
+use crate::op::Odd;
+
+/// Odd pages of one frame; the next one goes into another frame.
+const ODD: usize = 8192;
+
+/// Pages of one region, ascending.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    encoding: Encoding,
+    page_bytes: usize,
+    builder: Option<(u32, PagesBuilder)>,
+    /// The page behind the last one.
+    next: u64,
+    count: u64,
+    odd: Odd,
+    /// The block of the last page, over all frames.
+    last: Option<u32>,
+}
+
+impl Gather {
+    pub(crate) fn new(encoding: Encoding) -> Self {
+        let (next, count, odd) = (0, 0, Odd::default());
+        Self { encoding, page_bytes: 4096, builder: None, next, count, odd, last: None }
+    }
+
+    pub(crate) const fn set_page_bytes(&mut self, bytes: usize) {
+        self.page_bytes = bytes;
+    }
+
+    /// Whether a page of that block can be added to the frame that is being gathered.
+    pub(crate) fn takes(&self, block: u32, page: u64) -> bool {
+        self.builder.as_ref().is_none_or(|(region, builder)| {
+            *region == block
+                && page >= self.next
+                && !builder.is_full()
+                && self.odd.named.len().max(self.odd.full.len()) < ODD
+        })
+    }
+
+    /// Adds a page; zero if it has no data. `named` is whether it named its block.
+    pub(crate) fn page(&mut self, (block, page): (u32, u64), data: Option<&[u8]>, named: bool) {
+        if named != (self.last != Some(block)) {
+            self.odd.named.push(self.count);
+        }
+        self.last = Some(block);
+        let (page_bytes, encoding) = (self.page_bytes, self.encoding);
+        let new = || (block, PagesBuilder::new(block, page_bytes, encoding));
+        let (_, builder) = self.builder.get_or_insert_with(new);
+        match data {
+            None => builder.run(page, 1, RunKind::Zero),
+            Some(data) => {
+                if data.iter().all(|byte| *byte == 0) {
+                    self.odd.full.push(self.count);
+                }
+                builder.page(page, data);
+            }
+        }
+        self.next = page.saturating_add(1);
+        self.count = self.count.saturating_add(1);
+    }
+
+    /// Adds zero pages that no record named.
+    pub(crate) fn zeros(&mut self, block: u32, first: u64, count: u64) {
+        let (page_bytes, encoding) = (self.page_bytes, self.encoding);
+        let new = || (block, PagesBuilder::new(block, page_bytes, encoding));
+        let (_, builder) = self.builder.get_or_insert_with(new);
+        builder.run(first, count, RunKind::Zero);
+        self.next = first.saturating_add(count);
+        self.count = self.count.saturating_add(count);
+    }
+
+    /// The frame, if there is any page in it, and what is odd about it.
+    pub(crate) fn take(&mut self) -> Result<Option<(Pages, Odd)>, vmstream::Broken> {
+        let odd = std::mem::take(&mut self.odd);
+        (self.next, self.count) = (0, 0);
+        let Some((_, mut builder)) = self.builder.take() else { return Ok(None) };
+        Ok(Some((builder.build()?, odd)))
+    }
+}

@@ -1,0 +1,162 @@
+//! Streams of either format, read as ours.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use crate::error::Error;
+use crate::to::{Options, memory, to_vmstream};
+
+/// What a stream of QEMU's begins with.
+const QEMU: [u8; 4] = *b"QEVM";
+/// Bytes that are handed over at once, and how many such pieces wait.
+const PIECE: usize = 256 << 10;
+const PIECES: usize = 4;
+
+/// Which format a stream came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Ours; or something else, which whoever reads it will refuse.
+    Vmstream,
+    /// QEMU's.
+    Qemu,
+}
+
+/// A stream of ours, from [`open()`]: give it to [`vmstream::Reader`].
+#[derive(Debug)]
+pub struct Stream {
+    origin: Origin,
+    source: Source,
+}
+
+impl Stream {
+    /// Which format it came in.
+    #[must_use]
+    pub const fn origin(&self) -> Origin {
+        self.origin
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.source {
+            Source::Whole(source) => source.read(buffer),
+            Source::Pieces(pieces) => pieces.read(buffer),
+        }
+    }
+}
+
+enum Source {
+    Whole(Box<dyn Read + Send>),
+    Pieces(Pieces),
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Whole(_) => "Whole",
+            Self::Pieces(_) => "Pieces",
+        })
+    }
+}
+
+/// Reads a stream of either format as one of ours, as it comes: nothing is waited for that is not needed.
+///
+/// What is wrong with a stream of QEMU's comes as an [`io::Error`] that has the [`Error`] in it: see [`cause`].
+///
+/// # Errors
+///
+/// When `source` fails.
+pub fn open(mut source: impl Read + Send + 'static, options: Options) -> io::Result<Stream> {
+    let mut magic = Vec::with_capacity(QEMU.len());
+    (&mut source).take(4).read_to_end(&mut magic)?;
+    let is_qemu = magic == QEMU;
+    let mut whole = io::Cursor::new(magic).chain(source);
+    if !is_qemu {
+        return Ok(Stream { origin: Origin::Vmstream, source: Source::Whole(Box::new(whole)) });
+    }
+    let (sender, receiver) = sync_channel(PIECES);
+    thread::Builder::new().name("qemu-stream".to_owned()).spawn(move || {
+        let out = Sending { sender: sender.clone(), piece: Vec::with_capacity(PIECE) };
+        if let Err(error) = to_vmstream(&mut whole, out, &options) {
+            // Nobody waits for it if the stream has been dropped.
+            drop(sender.send(Err(io::Error::other(error))));
+        }
+    })?;
+    let pieces = Pieces { receiver, piece: io::Cursor::new(Vec::new()) };
+    Ok(Stream { origin: Origin::Qemu, source: Source::Pieces(pieces) })
+}
+
+/// Reads a file of either format as one of ours that can seek, as [`vmstream::archive::Archive`] wants it.
+///
+/// A file of QEMU's is written as ours, with an index, to a temporary file that has no name; one that can be mapped too.
+///
+/// # Errors
+///
+/// [`Error`]
+pub fn open_file(mut file: File, options: &Options) -> Result<(Origin, File), Error> {
+    let mut magic = Vec::with_capacity(QEMU.len());
+    (&mut file).take(4).read_to_end(&mut magic)?;
+    file.seek(SeekFrom::Start(0))?;
+    if magic != QEMU {
+        return Ok((Origin::Vmstream, file));
+    }
+    let memory = memory(&mut file)?;
+    file.seek(SeekFrom::Start(0))?;
+    let options = Options { index: true, memory, ..options.clone() };
+    let out = io::BufWriter::with_capacity(PIECE, tempfile::tempfile()?);
+    let (out, _) = to_vmstream(&mut file, out, &options)?;
+    let mut out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    out.seek(SeekFrom::Start(0))?;
+    Ok((Origin::Qemu, out))
+}
+
+/// What is wrong with a stream of QEMU's that was read through [`open()`], if that is why reading failed.
+#[must_use]
+pub fn cause(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Hands over what is written, in pieces.
+struct Sending {
+    sender: SyncSender<io::Result<Vec<u8>>>,
+    piece: Vec<u8>,
+}
+
+impl Write for Sending {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.piece.extend_from_slice(bytes);
+        if self.piece.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
+        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        if piece.is_empty() { Ok(()) } else { self.sender.send(Ok(piece)).map_err(gone) }
+    }
+}
+
+/// Reads what is handed over.
+struct Pieces {
+    receiver: Receiver<io::Result<Vec<u8>>>,
+    piece: io::Cursor<Vec<u8>>,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let got = self.piece.read(buffer)?;
+            if got > 0 || buffer.is_empty() {
+                return Ok(got);
+            }
+            match self.receiver.recv() {
+                Ok(piece) => self.piece = io::Cursor::new(piece?),
+                Err(_) => return Ok(0),
+            }
+        }
+    }
+}

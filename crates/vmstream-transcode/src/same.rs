@@ -1,0 +1,141 @@
+//! QEMU's stream as it was.
+
+use std::io::Write;
+
+use vmstream_qemu::{Command, Event, Page, RamRecord, SectionKind, Structure, Writer};
+
+use crate::error::Error;
+use crate::op::Op;
+
+/// Writes step by step what the notes say.
+pub(crate) struct Same<W> {
+    writer: Writer<W>,
+    page_bytes: u64,
+    zeros: Vec<u8>,
+    /// Whether pages can stand here: in a section of memory.
+    in_memory: bool,
+    /// The block of the last page.
+    last: Option<u32>,
+    /// The number of the section that is memory.
+    memory_id: Option<u32>,
+    description: Vec<u8>,
+}
+
+impl<W: Write> Same<W> {
+    pub(crate) fn new(out: W) -> Self {
+        Self {
+            writer: Writer::new(out),
+            page_bytes: 4096,
+            zeros: vec![0; 4096],
+            in_memory: false,
+            last: None,
+            memory_id: None,
+            description: Vec::new(),
+        }
+    }
+
+    pub(crate) fn manifest(&mut self, page_bytes: u64) {
+        self.page_bytes = page_bytes;
+        self.zeros = vec![0; usize::try_from(page_bytes).unwrap_or(4096)];
+    }
+
+    pub(crate) const fn page_bytes(&self) -> u64 {
+        self.page_bytes
+    }
+
+    pub(crate) fn into_inner(self) -> W {
+        self.writer.into_inner()
+    }
+
+    pub(crate) fn step(&mut self, op: Op) -> Result<(), Error> {
+        if !matches!(op, Op::Description(_)) {
+            self.flush_description()?;
+        }
+        match op {
+            Op::Header => self.event(&Event::Header),
+            Op::Configuration(layout, values) => {
+                let structure = crate::back::structure(&layout, values.as_map());
+                let misfit = |misfit| Error::Misfit { device: "configuration".into(), misfit };
+                self.event(&Event::Configuration(&structure.map_err(misfit)?))
+            }
+            Op::Section(head) => {
+                if &*head.name == "ram" {
+                    self.memory_id = Some(head.section_id);
+                }
+                self.in_memory =
+                    head.kind != SectionKind::Full && self.memory_id == Some(head.section_id);
+                self.event(&Event::Section(&head))
+            }
+            Op::Total(bytes) => self.event(&Event::Ram(RamRecord::Total { bytes })),
+            Op::Block(head) => self.event(&Event::Ram(RamRecord::Block(&head))),
+            Op::RamEnd => {
+                self.in_memory = false;
+                self.event(&Event::Ram(RamRecord::End))
+            }
+            Op::Flush => self.event(&Event::Ram(RamRecord::MultifdFlush)),
+            Op::Footer(section_id) => self.event(&Event::Footer { section_id }),
+            Op::Command(number, data) => {
+                self.event(&Event::Command(Command { number, data: &data }))
+            }
+            Op::PackageEnd => self.event(&Event::PackageEnd),
+            Op::End => self.event(&Event::End),
+            Op::Description(json) => {
+                self.description.extend(json);
+                Ok(())
+            }
+            Op::Trailing(bytes) => self.event(&Event::Trailing(&bytes)),
+            Op::Body(bytes) => self.event(&Event::Opaque(&bytes)),
+            Op::Elsewhere => Err(Error::moved("it came from a file that can be mapped")),
+            // These are no bytes of their own.
+            Op::Layout(_) | Op::Device(..) | Op::Odd(_) => Ok(()),
+        }
+    }
+
+    pub(crate) fn body(&mut self, structure: &Structure) -> Result<(), Error> {
+        self.event(&Event::Device(structure))
+    }
+
+    /// Writes a page. `odd` if how it is named is not as one would expect, `full` if it is zero and stood there in full.
+    pub(crate) fn page(
+        &mut self,
+        block: u32,
+        page: u64,
+        data: Option<&[u8]>,
+        odd: bool,
+        full: bool,
+    ) -> Result<(), Error> {
+        if !self.in_memory {
+            return Err(Error::moved("pages stand where no section of memory is"));
+        }
+        let named = (self.last != Some(block)) != odd;
+        self.last = Some(block);
+        let page = Page { block, offset: page.saturating_mul(self.page_bytes), named };
+        let record = match data {
+            Some(data) => RamRecord::Data { page, data },
+            None if full => RamRecord::Data { page, data: &self.zeros },
+            None => RamRecord::Fill { page, byte: 0 },
+        };
+        Ok(self.writer.event(&Event::Ram(record))?)
+    }
+
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        self.flush_description()
+    }
+
+    /// Hands on all that has been written: the other end of a connection waits for it.
+    pub(crate) fn flush(&mut self) -> Result<(), Error> {
+        Ok(self.writer.flush()?)
+    }
+
+    fn event(&mut self, event: &Event<'_>) -> Result<(), Error> {
+        Ok(self.writer.event(event)?)
+    }
+
+    fn flush_description(&mut self) -> Result<(), Error> {
+        if self.description.is_empty() {
+            return Ok(());
+        }
+        let json = std::mem::take(&mut self.description);
+        self.event(&Event::Description { json: &json })
+    }
+}

@@ -1,0 +1,84 @@
+//! QEMU's stream as ours.
+
+use std::io::{self, Read, Write};
+use std::ops::Range;
+
+use vmstream::Writer;
+use vmstream::message::{Encoding, Hello, Producer, Purpose};
+use vmstream_qemu::{BlockHead, Event, RamRecord, Reader};
+
+use crate::encoder::Encoder;
+use crate::error::Error;
+
+/// How a stream of QEMU's becomes one of ours.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Who is said to have made the stream; QEMU's own does not say which version wrote it.
+    pub producer: Producer,
+    /// How pages are stored.
+    pub encoding: Encoding,
+    /// Whether an index follows, for readers that can seek.
+    pub index: bool,
+    /// How QEMU's stream is read: whether its connection stays open, what else describes its devices.
+    pub reader: Reader,
+    /// The blocks of memory, if they are known before: those of a file that can be mapped must be. See [`memory`].
+    pub memory: Vec<BlockHead>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let (name, version) = ("vmstream-transcode".to_owned(), env!("CARGO_PKG_VERSION"));
+        Self {
+            producer: Producer { name, version: version.to_owned() },
+            encoding: Encoding::Raw,
+            index: false,
+            reader: Reader::new(),
+            memory: Vec::new(),
+        }
+    }
+}
+
+/// Reads a stream of QEMU's and writes it as ours, page by page: both may be pipes.
+///
+/// At most one frame of pages and the device state are held. Returns the output and the digest that names the stream.
+///
+/// # Errors
+///
+/// [`Error`]: at the first rule that QEMU's stream breaks, and for what ours cannot say: pages as differences (xbzrle).
+pub fn to_vmstream<W: Write>(
+    source: &mut dyn Read,
+    out: W,
+    options: &Options,
+) -> Result<(W, [u8; 32]), Error> {
+    let mut hello = Hello::new("", "", Purpose::State);
+    hello.producer = options.producer.clone();
+    hello.needs = vec!["late-schemas".to_owned()];
+    let mut encoder = Encoder::new(Writer::new(out, &hello)?, options);
+    let read = options.reader.read(source, &mut encoder);
+    if let Some(failed) = encoder.take_failure() {
+        return Err(failed);
+    }
+    read?;
+    let writer = encoder.finish()?;
+    Ok(if options.index { writer.finish_with_index()? } else { writer.finish()? })
+}
+
+/// The blocks of memory of a stream of QEMU's, which is read up to the end of the first section of memory.
+///
+/// # Errors
+///
+/// At the first rule that the stream breaks up to there.
+pub fn memory(source: &mut dyn Read) -> Result<Vec<BlockHead>, Error> {
+    let (mut blocks, mut over) = (Vec::new(), false);
+    let read = Reader::new().read(source, &mut |_: Range<u64>, event: &Event<'_>| {
+        if let Event::Ram(RamRecord::Block(head)) = event {
+            blocks.push((*head).clone());
+        }
+        over |= matches!(event, Event::Ram(RamRecord::End));
+        if over { Err(io::Error::other("that was all of it")) } else { Ok(()) }
+    });
+    match read {
+        Err(error) if !over => Err(error.into()),
+        _ => Ok(blocks),
+    }
+}

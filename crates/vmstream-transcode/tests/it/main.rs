@@ -1,0 +1,12 @@
+//! QEMU's streams as ours and back.
+
+#![expect(clippy::print_stderr, reason = "what was measured is shown with --nocapture")]
+
+#[path = "../../../vmstream-qemu/tests/it/bed/mod.rs"]
+#[expect(dead_code, reason = "other tests use the rest of it")]
+mod bed;
+mod captures;
+mod fixtures;
+mod hostile;
+mod measure;
+mod notes;
