@@ -200,6 +200,9 @@ fn difference<'a>(mine: &'a Attribute, theirs: &'a Attribute) -> Option<Differen
     };
     let mut finding = finding(code, mine, policy);
     finding.hint = theirs.hint.clone().or(finding.hint);
+    if code == NOT_A_SUBSET {
+        finding.cause = Some(format!("the destination lacks {}", Short(&lacking(mine, theirs))));
+    }
     Some(Difference {
         name: mine.name(),
         also: None,
@@ -207,6 +210,16 @@ fn difference<'a>(mine: &'a Attribute, theirs: &'a Attribute) -> Option<Differen
         refuses: policy != Policy::Informational,
         follows: both(mine, theirs),
     })
+}
+
+/// The code of a list of which the destination lacks items.
+const NOT_A_SUBSET: &str = "not-a-subset";
+
+/// Items that only the source has.
+fn lacking(mine: &Attribute, theirs: &Attribute) -> Value {
+    let (mine, theirs) = (mine.value.as_list(), theirs.value.as_list().unwrap_or_default());
+    let lacking = mine.into_iter().flatten().filter(|item| !theirs.contains(item));
+    Value::List(lacking.cloned().collect())
 }
 
 /// A device that is elsewhere.
@@ -257,7 +270,7 @@ fn verdict(policy: Policy, mine: &Value, theirs: &Value) -> Option<&'static str>
             (theirs < mine).then_some("too-small")
         }
         (Policy::Subset, Value::List(mine), Value::List(theirs)) => {
-            mine.iter().any(|item| !theirs.contains(item)).then_some("not-a-subset")
+            mine.iter().any(|item| !theirs.contains(item)).then_some(NOT_A_SUBSET)
         }
         _ => (mine != theirs).then_some("value-differs"),
     }

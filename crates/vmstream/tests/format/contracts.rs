@@ -39,6 +39,12 @@ fn each_policy_takes_what_it_says() {
     assert!(texts(&["a"], &["b", "a"], Policy::Subset).is_empty());
     assert_eq!(texts(&["a", "c"], &["b", "a"], Policy::Subset), ["refused not-a-subset"]);
     assert_eq!(texts(&["a"], &["b", "a"], Policy::Exact), ["refused value-differs"]);
+    let lacking = |items: &[&str]| [with(list(items), Policy::Subset)];
+    assert_eq!(
+        told(&compare(&lacking(&["a", "c"]), &lacking(&["a"])).refusals),
+        ["not-a-subset disk0#queues: source has [\"a\", \"c\"], destination has [\"a\"]; the \
+          destination lacks [\"c\"]"]
+    );
     assert_eq!(int(4, 5, Policy::Informational), ["remark value-differs"]);
 }
 

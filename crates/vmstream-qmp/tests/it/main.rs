@@ -1,0 +1,8 @@
+//! Contracts of real QEMUs, compared.
+
+#[expect(dead_code, unused_imports, reason = "this needs the programs alone, not guests that run")]
+#[path = "../../../vmstream-qemu/tests/it/bed/mod.rs"]
+mod bed;
+mod cases;
+mod machine;
+mod verdicts;
