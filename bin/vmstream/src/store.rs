@@ -6,6 +6,8 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 use vmstream::Reader;
 use vmstream::chain::PageStore;
 use vmstream::message::Ram;
@@ -41,20 +43,23 @@ impl Files {
         Ok(())
     }
 
-    /// Makes bytes zero. What was never written is, and what was, is looked for, so that holes stay holes.
+    /// Makes bytes zero. Only what is there is touched, however much is not: a stream may speak of any amount of zeros.
     fn clear(&mut self, region: u32, at: u64, length: u64) -> io::Result<()> {
         let Some(file) = self.files.get(&region) else { return Ok(()) };
-        let (zeros, mut held) = ([0; 64 << 10], vec![0; 64 << 10]);
-        let (mut at, mut left) = (at, length);
-        while left > 0 {
-            let most = usize::try_from(left).unwrap_or(usize::MAX).min(held.len());
-            let piece = held.get_mut(..most).unwrap_or_default();
-            file.read_exact_at(piece, at)?;
-            if piece.iter().any(|byte| *byte != 0) {
-                file.write_all_at(zeros.get(..most).unwrap_or_default(), at)?;
+        let (zeros, end) = ([0; 64 << 10], at.saturating_add(length));
+        let mut at = at;
+        while at < end {
+            at = match seek(file, SeekFrom::Data(at)) {
+                Err(Errno::NXIO) => return Ok(()),
+                data => data?.min(end),
+            };
+            let hole = if at < end { seek(file, SeekFrom::Hole(at))?.min(end) } else { end };
+            while at < hole {
+                let most = usize::try_from(hole.saturating_sub(at)).unwrap_or(usize::MAX);
+                let piece = zeros.get(..most.min(zeros.len())).unwrap_or_default();
+                file.write_all_at(piece, at)?;
+                at = at.saturating_add(u64::try_from(piece.len()).unwrap_or(1));
             }
-            let step = u64::try_from(most).unwrap_or(left);
-            (at, left) = (at.saturating_add(step), left.saturating_sub(step));
         }
         Ok(())
     }

@@ -46,6 +46,13 @@ pub(crate) struct Map {
     pub(crate) pages_per_cell: u64,
 }
 
+/// Whether the devices' states are wanted: as JSON they take much more than in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum States {
+    Keep,
+    Leave,
+}
+
 /// What there is to say.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
@@ -65,19 +72,25 @@ impl Survey {
     /// Reads all of a stream; `look` sees each event before it goes into the survey.
     pub(crate) fn of(
         mut reader: Reader<Source>,
+        states: States,
         mut look: impl FnMut(&mut Reader<Source>, &Event) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
         let mut survey = Self::default();
         while let Some(event) = reader.next_event()? {
             look(&mut reader, &event)?;
-            survey.add(&reader, event)?;
+            survey.add(&reader, event, states)?;
         }
         reader.expect_end()?;
         survey.skipped = reader.skipped();
         Ok(survey)
     }
 
-    fn add(&mut self, reader: &Reader<Source>, event: Event) -> Result<(), ReadError> {
+    fn add(
+        &mut self,
+        reader: &Reader<Source>,
+        event: Event,
+        states: States,
+    ) -> Result<(), ReadError> {
         if let Some(frame) = reader.frame() {
             let tally = self.kinds.entry(frame.header.kind).or_default();
             tally.frames = tally.frames.saturating_add(1);
@@ -97,7 +110,7 @@ impl Survey {
             Event::Pages(pages) => self.add_pages(&pages),
             Event::Ram(ram) => self.add_ram(&ram),
             Event::Devices(records) => {
-                self.parts.extend(records.iter().map(|record| part(reader, record)));
+                self.parts.extend(records.iter().map(|record| part(reader, record, states)));
             }
             Event::Finish(finish) => self.finish = Some(finish),
             Event::Abort(finding) => self.abort = Some(finding),
@@ -134,13 +147,17 @@ impl Survey {
     }
 }
 
-fn part(reader: &Reader<Source>, record: &DeviceRecord) -> Part {
-    let state = reader.schema(record.schema).map(|schema| schema.complete(&record.state));
+fn part(reader: &Reader<Source>, record: &DeviceRecord, states: States) -> Part {
+    let state = || {
+        let schema = reader.schema(record.schema);
+        let state = schema.map(|schema| schema.complete(&record.state));
+        state_to_json(state.as_ref().unwrap_or(&record.state))
+    };
     Part {
         path: record.path.clone(),
         kind: record.kind.clone(),
         bytes: u64::try_from(encode(&record.to_value()).len()).unwrap_or(u64::MAX),
-        state: state_to_json(state.as_ref().unwrap_or(&record.state)),
+        state: if states == States::Keep { state() } else { Json::Null },
     }
 }
 

@@ -13,7 +13,7 @@ use vmstream::{Event, chain};
 use crate::cli::Shape;
 use crate::flat::{self, Difference};
 use crate::store::Digests;
-use crate::survey::Survey;
+use crate::survey::{States, Survey};
 use crate::{failure, input, output};
 
 /// Show where two streams differ: attributes and fields with both values, memory by ranges of pages
@@ -31,6 +31,9 @@ pub(crate) struct DiffArgs {
     #[command(flatten)]
     shape: Shape,
 }
+
+/// Most pages of one side: 256 GiB of the usual ones, whose digests take 512 MiB.
+const PAGES: u64 = 1 << 26;
 
 /// One side.
 pub(crate) struct Side {
@@ -78,9 +81,13 @@ pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
 
 pub(crate) fn side(path: &Path) -> anyhow::Result<Side> {
     let mut digests = Digests::default();
-    let survey = Survey::of(input::stream(path)?, |reader, event| {
+    let survey = Survey::of(input::stream(path)?, States::Keep, |reader, event| {
         match event {
             Event::Manifest(manifest) => {
+                let pages = manifest.memory.iter().map(|region| region.bytes / manifest.page_size);
+                if pages.fold(0, u64::saturating_add) > PAGES {
+                    return Err(failure::unfit(format!("more than {PAGES} pages to compare")));
+                }
                 digests = Digests::new(manifest.page_size, manifest.parent.is_some());
             }
             Event::Pages(pages) => {

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use crate::cli::Shape;
 use crate::output::{self, hex, line, size, table};
-use crate::survey::{CLASSES, Survey};
+use crate::survey::{CLASSES, States, Survey};
 use crate::{input, survey};
 
 /// Say what a stream is, from whom, and how many bytes each part takes
@@ -28,7 +28,7 @@ pub(crate) struct InspectArgs {
 
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
     let reader = input::stream(&args.file)?;
-    let survey = Survey::of(reader, |_, _| Ok(()));
+    let survey = Survey::of(reader, States::Leave, |_, _| Ok(()));
     let survey = survey.with_context(|| args.file.display().to_string())?;
     if args.shape.is_json() {
         output::json(&as_json(&survey))?

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json};
 use crate::cli::Shape;
 use crate::failure::unfit;
 use crate::output::{self, printable};
-use crate::survey::Survey;
+use crate::survey::{States, Survey};
 use crate::{flat, input, place};
 
 /// Show the devices of a stream with all their fields
@@ -28,7 +28,7 @@ pub(crate) struct TreeArgs {
 
 pub(crate) fn run(args: &TreeArgs) -> anyhow::Result<ExitCode> {
     let reader = input::stream(&args.file)?;
-    let survey = Survey::of(reader, |_, _| Ok(()));
+    let survey = Survey::of(reader, States::Keep, |_, _| Ok(()));
     let mut survey = survey.with_context(|| args.file.display().to_string())?;
     let prefix = args.prefix.as_deref().unwrap_or_default();
     let begins = |path: &str| path.starts_with(prefix) || place::below(path, prefix).is_some();

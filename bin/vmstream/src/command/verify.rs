@@ -14,7 +14,7 @@ use crate::cli::Shape;
 use crate::failure::unfit;
 use crate::input;
 use crate::output::{self, hex, line, size};
-use crate::survey::Survey;
+use crate::survey::{States, Survey};
 
 /// Check every byte of a stream: checksums, order, types, counts, digest, index
 ///
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn verify(args: &VerifyArgs) -> anyhow::Result<Survey> {
-    let survey = Survey::of(input::stream(&args.file)?, |_, _| Ok(()))?;
+    let survey = Survey::of(input::stream(&args.file)?, States::Leave, |_, _| Ok(()))?;
     let has_index = survey.finish.is_some_and(|finish| finish.follows > 0);
     if has_index && let Some(mut archive) = input::archive(&args.file)? {
         archive.verify_index()?;

@@ -91,3 +91,20 @@ fn a_wrong_command_line_is_64() {
         assert!(bed.run(&[command[0], "--help"]).ok().out.contains("Example"), "{command:?}");
     }
 }
+
+#[test]
+fn an_endless_region_of_zeros_takes_no_time() {
+    let bed = Bed::new();
+    let huge = 1_u64 << 42;
+    let text = bed.run(&["json", "vm"]).ok().out;
+    let edited = text.replace("\"bytes\":262144", &format!("\"bytes\":{huge}"));
+    let zeros = format!("[10,2,2,1],[12,{},1]", (huge >> 12) - 12);
+    let edited = edited.replace("[10,2,2,1]", &zeros);
+    assert_ne!(edited, text);
+    bed.run_with(&["from-json", "-", "-o", "huge"], edited.as_bytes()).ok();
+
+    bed.run(&["verify", "huge"]).ok();
+    bed.run(&["ram", "huge", "--region", "low", "-o", "low"]).ok();
+    let told = bed.run(&["diff", "huge", "vm"]).fails(1).err;
+    assert!(told.contains("pages to compare"), "{told}");
+}
