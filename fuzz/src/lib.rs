@@ -17,13 +17,16 @@ pub mod layers;
 pub mod lines;
 pub mod metadata;
 pub mod mux;
+pub mod projection;
 pub mod qemu;
 pub mod receive;
 mod replay;
+pub mod resolver;
 pub mod saved;
 mod scratch;
 mod script;
 pub mod store;
+pub mod stream;
 mod tarball;
 pub mod vsock;
 
@@ -50,5 +53,6 @@ macro_rules! targets {
 }
 
 targets!(
-    archive, documents, frames, kernel, layers, lines, metadata, mux, qemu, receive, saved, store, vsock
+    archive, documents, frames, kernel, layers, lines, metadata, mux, projection, qemu, receive,
+    resolver, saved, store, stream, vsock
 );

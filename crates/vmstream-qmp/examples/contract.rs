@@ -8,11 +8,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let socket = std::env::args().nth(1).ok_or("usage: contract QMP-SOCKET")?;
     let mut client = bandsox_qmp::Client::connect(Path::new(&socket), Duration::from_secs(10))?;
     let contract = vmstream_qmp::read(&mut client)?;
-    for component in contract.components {
-        println!("{} = {}", component.path, component.kind);
-        for (name, attribute) in component.attributes {
-            println!("    {name} = {}", attribute.value);
-        }
+    for attribute in contract.attributes {
+        println!("{} = {:?}", attribute.name(), attribute.value);
     }
     Ok(())
 }

@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use crate::disk::Disks;
-use crate::model::Component;
+use crate::disk::{Disk, Disks};
+use crate::part::Part;
 use crate::qom::{Node, Qom, ReadError};
 use crate::rules;
 
-/// One component for each device that is not part of the machine's type.
+/// One part for each device that is not part of the machine's type.
 pub(crate) fn devices(
     qom: &mut Qom<'_>,
     nodes: &[Node],
     disks: &Disks,
-) -> Result<Vec<Component>, ReadError> {
-    let mut found: BTreeMap<String, Component> = BTreeMap::new();
+) -> Result<Vec<Part>, ReadError> {
+    let mut found: BTreeMap<String, Part> = BTreeMap::new();
     let mut ordinals: BTreeMap<&str, u32> = BTreeMap::new();
     for node in nodes.iter().filter(|node| is_device(node)) {
         let Some(values) = values(qom, node)? else { continue };
@@ -30,7 +30,7 @@ pub(crate) fn devices(
             *ordinal = ordinal.saturating_add(1);
             name
         });
-        let mut device = Component::new(name.clone(), &*node.kind);
+        let mut device = Part::device(&name, &node.kind, "-device");
         let backend = format!("{}/virtio-backend", node.path);
         add(&mut device, values, &node.path, disks);
         // A virtio device is two objects, its transport and itself, and repeats properties of one in the other.
@@ -39,6 +39,7 @@ pub(crate) fn devices(
         {
             add(&mut device, values, &backend.path, disks);
         }
+        add_rom(qom, nodes, node, &mut device)?;
         found.insert(name, device);
     }
     Ok(found.into_values().collect())
@@ -84,21 +85,51 @@ fn place(bus: &str, values: &Map<String, Value>) -> Option<String> {
     }
 }
 
-fn add(device: &mut Component, values: Map<String, Value>, path: &str, disks: &Disks) {
+fn add(device: &mut Part, values: Map<String, Value>, path: &str, disks: &Disks) {
     for (name, value) in values {
         if name == "drive" {
             if let Some(disk) = disks.find(&value, path) {
-                device.exact("capacity", disk.capacity.clone()).absent = None;
-                device.exact("read-only", disk.read_only.clone());
+                add_disk(device, disk);
             }
             continue;
         }
-        let follows = rules::follows(&device.path, &name);
-        let attribute = device.exact(&name, rules::normal(&name, value));
-        attribute.follows = follows;
+        let follows = rules::follows(device.path(), &name);
+        let Some(attribute) = device.exact(&name, &rules::normal(&name, value)) else { continue };
+        attribute.follows.extend(follows);
+        attribute.hint = attribute.hint.as_ref().map(|device| format!("{device},{name}=…"));
         if rules::is_internal(&name) {
             // A switch for compatibility, whose meaning where it is unknown cannot be told.
             attribute.absent = None;
         }
     }
+}
+
+fn add_disk(device: &mut Part, disk: &Disk) {
+    if let Some(capacity) = device.exact("capacity", &disk.capacity) {
+        (capacity.absent, capacity.unit) = (None, Some("bytes".to_owned()));
+        capacity.hint = Some("the size of its image".to_owned());
+    }
+    if let Some(read_only) = device.exact("read-only", &disk.read_only) {
+        read_only.hint = Some("-drive …,readonly=…".to_owned());
+    }
+}
+
+/// The file that an option ROM comes from is the host's business; that there is one, and how large, is not.
+fn add_rom(
+    qom: &mut Qom<'_>,
+    nodes: &[Node],
+    node: &Node,
+    device: &mut Part,
+) -> Result<(), ReadError> {
+    let is_rom = |each: &&Node| {
+        let name = each.path.strip_prefix(&*node.path).and_then(|rest| rest.strip_prefix('/'));
+        name.is_some_and(|name| name.ends_with(".rom[0]") && !name.contains('/'))
+    };
+    let Some(rom) = nodes.iter().find(is_rom) else { return Ok(()) };
+    let Some(size) = qom.get(&rom.path, "size")? else { return Ok(()) };
+    if let Some(attribute) = device.exact("rom", &size) {
+        attribute.unit = Some("bytes".to_owned());
+        attribute.hint = attribute.hint.as_ref().map(|device| format!("{device},romfile=…"));
+    }
+    Ok(())
 }

@@ -14,14 +14,41 @@ mod cpu;
 mod device;
 mod disk;
 mod machine;
-mod model;
+mod part;
 mod qom;
 mod rules;
 
-pub use model::{Attribute, Component, Contract, Policy};
 pub use qom::ReadError;
 
 use bandsox_qmp::Client;
+use vmstream::contract::Attribute;
+use vmstream::message::{Hello, Manifest, Producer, Purpose};
+
+/// Bytes of a page of guest memory.
+const PAGE: u64 = 4096;
+
+/// What a guest can see of its machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contract {
+    /// Whose contract it is: QEMU, and its version.
+    pub producer: Producer,
+    /// All that a destination is compared by.
+    pub attributes: Vec<Attribute>,
+}
+
+impl Contract {
+    /// Begin of a stream that holds the contract alone.
+    #[must_use]
+    pub fn hello(&self) -> Hello {
+        Hello::new(&self.producer.name, &self.producer.version, Purpose::Contract)
+    }
+
+    /// The manifest of such a stream.
+    #[must_use]
+    pub fn manifest(&self) -> Manifest {
+        Manifest { page_size: PAGE, contract: self.attributes.clone(), ..Manifest::default() }
+    }
+}
 
 /// Reads the contract of the QEMU behind `client`. Changes nothing in it; takes about a second.
 ///
@@ -29,13 +56,14 @@ use bandsox_qmp::Client;
 ///
 /// [`ReadError`], when QEMU is gone or answers what no QEMU answers.
 pub fn read(client: &mut Client) -> Result<Contract, ReadError> {
-    let version = client.version();
+    let producer = Producer { name: "QEMU".to_owned(), version: client.version().to_string() };
     let mut qom = qom::Qom::new(client);
     let nodes = qom.walk("/machine")?;
-    let mut components = vec![machine::machine(&mut qom)?, machine::memory(&mut qom, &nodes)?];
-    components.extend(cpu::cpus(&mut qom, &nodes)?);
+    let mut parts = vec![machine::machine(&mut qom)?, machine::memory(&mut qom, &nodes)?];
+    parts.extend(cpu::cpus(&mut qom, &nodes)?);
     let disks = disk::Disks::read(&mut qom)?;
-    components.extend(device::devices(&mut qom, &nodes, &disks)?);
-    components.sort_by(|one, other| one.path.cmp(&other.path));
-    Ok(Contract { producer: format!("QEMU {version}"), components })
+    parts.extend(device::devices(&mut qom, &nodes, &disks)?);
+    parts.push(machine::migration(&mut qom)?);
+    let attributes = parts.into_iter().flat_map(part::Part::into_attributes).collect();
+    Ok(Contract { producer, attributes })
 }

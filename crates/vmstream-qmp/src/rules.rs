@@ -33,6 +33,20 @@ pub(crate) const BOARD: &[&str] = &[
     "x-oem-table-id",
 ];
 
+/// Capabilities of a migration that source and destination must have alike: they change what is sent, or what is not.
+pub(crate) const CAPABILITIES: &[&str] = &[
+    "compress",
+    "dirty-bitmaps",
+    "mapped-ram",
+    "multifd",
+    "postcopy-preempt",
+    "postcopy-ram",
+    "rdma-pin-all",
+    "switchover-ack",
+    "x-colo",
+    "x-ignore-shared",
+];
+
 /// What says which CPU it is, besides its features.
 pub(crate) const CPU_IDENTITY: &[&str] = &[
     "family",
@@ -73,6 +87,7 @@ const HOSTS: &[&str] = &[
     "rerror",
     "rng",
     "romfile",
+    "romsize",
     "share-rw",
     "stats-account-invalid",
     "tx",
@@ -166,16 +181,19 @@ pub(crate) fn firmware_region(name: &str) -> Option<&str> {
     matches!(name, "pc.bios" | "pc.rom").then_some(name)
 }
 
-/// The attribute that `name` of the device at `place` is computed from when nobody sets it.
-pub(crate) fn follows(place: &str, name: &str) -> Option<String> {
+/// The attributes that `name` of the device at `place` is computed from when nobody sets it.
+pub(crate) fn follows(place: &str, name: &str) -> Vec<String> {
     match name {
-        "num-queues" | "num_queues" => Some("machine/vcpus".to_owned()),
-        "vectors" => Some(format!("{place}/num-queues")),
-        "cyls" | "heads" | "secs" | "lcyls" | "lheads" | "lsecs" => {
-            Some(format!("{place}/capacity"))
+        "num-queues" | "num_queues" => vec!["machine#vcpus".to_owned()],
+        // Without an APIC there is nobody to send messages to.
+        "vectors" => {
+            vec![format!("{place}#num-queues"), "cpu/0#device".into(), "cpu/0#features".into()]
         }
-        "any_layout" => Some(format!("{place}/disable-modern")),
-        _ => None,
+        "cyls" | "heads" | "secs" | "lcyls" | "lheads" | "lsecs" => {
+            vec![format!("{place}#capacity")]
+        }
+        "any_layout" => vec![format!("{place}#disable-modern")],
+        _ => Vec::new(),
     }
 }
 

@@ -149,12 +149,27 @@ impl fmt::Display for Finding {
             (None, None) => {}
         }
         if let Some(cause) = &self.cause {
-            write!(f, "; {}", cause.escape_debug())?;
+            write!(f, "; {}", Printable(cause))?;
         }
         if let Some(hint) = &self.hint {
-            write!(f, " ({})", hint.escape_debug())?;
+            write!(f, " ({})", Printable(hint))?;
         }
         Ok(())
+    }
+}
+
+/// Text on a line, control characters escaped.
+struct Printable<'a>(&'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|each| {
+            if each.is_control() {
+                each.escape_debug().fmt(f)
+            } else {
+                fmt::Write::write_char(f, each)
+            }
+        })
     }
 }
 

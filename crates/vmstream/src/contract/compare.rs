@@ -1,20 +1,31 @@
 //! Every difference between two contracts.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Attribute, Policy};
+use super::{Attribute, Policy, cause};
 use crate::finding::{Finding, Short};
-use crate::message::Verdict;
-use crate::value::Value;
+use crate::message::{Producer, Verdict};
+use crate::value::{Value, encode};
 
 /// What a comparison found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Comparison {
     /// Differences for which the destination must refuse, in the order of the source's contract, then of what only the destination has.
     pub refusals: Vec<Finding>,
+    /// Differences that are there because an attribute that they follow is among the refusals: they go when it does.
+    pub consequences: Vec<Finding>,
     /// Differences that are only worth knowing.
     pub remarks: Vec<Finding>,
+}
+
+/// A contract and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Side<'a> {
+    /// Who made it.
+    pub producer: &'a Producer,
+    /// Its attributes.
+    pub contract: &'a [Attribute],
 }
 
 impl Comparison {
@@ -24,42 +35,57 @@ impl Comparison {
         self.refusals.is_empty()
     }
 
-    /// The same as a message.
+    /// The same as a message: refusals, then consequences, which say what they follow, then remarks.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let findings = self.refusals.iter().chain(&self.remarks).cloned().collect();
-        Verdict { accepted: self.accepts(), findings }
+        let all = [&self.refusals, &self.consequences, &self.remarks];
+        Verdict { accepted: self.accepts(), findings: all.into_iter().flatten().cloned().collect() }
     }
+
+    pub(super) fn add(&mut self, difference: Difference<'_>, role: Role) {
+        match role {
+            Role::Refusal => self.refusals.push(difference.finding),
+            Role::Consequence => self.consequences.push(difference.finding),
+            Role::Remark => self.remarks.push(difference.finding),
+        }
+    }
+}
+
+/// Compares the contracts of two programs of the same version; see [`compare_between`].
+#[must_use]
+pub fn compare(source: &[Attribute], destination: &[Attribute]) -> Comparison {
+    Sides::new(source, destination, false).compare()
 }
 
 /// Compares two contracts, attribute by attribute.
 ///
-/// An attribute that one side lacks refuses unless it is informational there; one by whose policy the sides disagree is compared by
-/// the stricter policy, by `exact` if none is. Codes: `value-differs`, `too-small`, `not-a-subset`, `unit-differs`,
+/// An attribute that one side lacks counts there as what it says that it is where it is `absent`; without that it refuses, unless it
+/// is informational, or the side knows its path and is of another version. One by whose policy the sides disagree is compared by
+/// the stricter policy, by `exact` if none is. Codes: `value-differs`, `too-small`, `not-a-subset`, `unit-differs`, `moved`,
 /// `missing-at-source`, `missing-at-destination`.
 #[must_use]
-pub fn compare(source: &[Attribute], destination: &[Attribute]) -> Comparison {
-    let sides = Sides { source: &index_of(source), destination: &index_of(destination) };
-    let mut comparison = Comparison::default();
-    for mine in source {
-        let theirs = sides.destination.get(&mine.name()).copied();
-        if let Some((finding, refuses)) = sides.difference(mine, theirs) {
-            comparison.add(finding, refuses);
-        }
-    }
-    for theirs in destination.iter().filter(|each| !sides.source.contains_key(&each.name())) {
-        let finding = sides
-            .finding("missing-at-source", theirs, theirs.policy)
-            .values(None, Some(theirs.value.clone()));
-        comparison.add(finding, theirs.policy != Policy::Informational);
-    }
-    comparison
+pub fn compare_between(source: Side<'_>, destination: Side<'_>) -> Comparison {
+    let versions_differ = source.producer != destination.producer;
+    Sides::new(source.contract, destination.contract, versions_differ).compare()
 }
 
-impl Comparison {
-    fn add(&mut self, finding: Finding, refuses: bool) {
-        if refuses { self.refusals.push(finding) } else { self.remarks.push(finding) }
-    }
+/// One difference, before it is known whether another is its cause.
+pub(super) struct Difference<'a> {
+    /// The attribute's name; of a device that moved, at the source.
+    pub(super) name: String,
+    /// Of a device that moved, the name at the destination.
+    pub(super) also: Option<String>,
+    pub(super) finding: Finding,
+    pub(super) refuses: bool,
+    pub(super) follows: Vec<&'a str>,
+}
+
+/// What a difference is among others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Refusal,
+    Consequence,
+    Remark,
 }
 
 type Index<'a> = BTreeMap<String, &'a Attribute>;
@@ -68,54 +94,163 @@ fn index_of(side: &[Attribute]) -> Index<'_> {
     side.iter().map(|each| (each.name(), each)).collect()
 }
 
-struct Sides<'a> {
-    source: &'a Index<'a>,
-    destination: &'a Index<'a>,
+fn paths_of(side: &[Attribute]) -> BTreeSet<&str> {
+    side.iter().map(|each| each.path.as_str()).collect()
 }
 
-impl Sides<'_> {
-    /// The difference of one attribute, if there is any, and whether it refuses.
-    fn difference(&self, mine: &Attribute, theirs: Option<&Attribute>) -> Option<(Finding, bool)> {
-        let Some(theirs) = theirs else {
-            let finding = self.finding("missing-at-destination", mine, mine.policy);
-            let refuses = mine.policy != Policy::Informational;
-            return Some((finding.values(Some(mine.value.clone()), None), refuses));
+struct Sides<'a> {
+    order: (&'a [Attribute], &'a [Attribute]),
+    source: Index<'a>,
+    destination: Index<'a>,
+    /// Paths that the source, and the destination, know.
+    paths: (BTreeSet<&'a str>, BTreeSet<&'a str>),
+    versions_differ: bool,
+}
+
+impl<'a> Sides<'a> {
+    fn new(source: &'a [Attribute], destination: &'a [Attribute], versions_differ: bool) -> Self {
+        Self {
+            order: (source, destination),
+            source: index_of(source),
+            destination: index_of(destination),
+            paths: (paths_of(source), paths_of(destination)),
+            versions_differ,
+        }
+    }
+
+    fn compare(&self) -> Comparison {
+        let (source, destination) = self.order;
+        let mut moves = self.moves();
+        let arrived: BTreeSet<String> = moves.values().map(|to| to.name()).collect();
+        let mut found = Vec::new();
+        for mine in source {
+            let theirs = self.destination.get(&mine.name()).copied();
+            match (theirs, moves.remove(&mine.name())) {
+                (Some(theirs), _) => found.extend(difference(mine, theirs)),
+                (None, Some(to)) => found.push(moved(mine, to)),
+                (None, None) => found.extend(self.lone(mine, true)),
+            }
+        }
+        let only_theirs = |each: &&Attribute| {
+            !self.source.contains_key(&each.name()) && !arrived.contains(&each.name())
         };
-        let policy = stricter(mine.policy, theirs.policy);
-        let code = if mine.unit == theirs.unit {
-            verdict(policy, &mine.value, &theirs.value)?
+        found.extend(
+            destination.iter().filter(only_theirs).filter_map(|each| self.lone(each, false)),
+        );
+        cause::sort(found)
+    }
+
+    /// Devices that only the source has where they are, and the one of the same kind that only the destination has elsewhere.
+    fn moves(&self) -> BTreeMap<String, &'a Attribute> {
+        let lone = |each: &&Attribute, other: &Index<'_>| {
+            each.attribute == DEVICE && !other.contains_key(&each.name())
+        };
+        let (source, destination) = self.order;
+        let mut arrived: BTreeMap<_, VecDeque<&Attribute>> = BTreeMap::new();
+        for each in destination.iter().filter(|each| lone(each, &self.source)) {
+            arrived.entry(encode(&each.value)).or_default().push_back(each);
+        }
+        let pair = |each: &Attribute| {
+            let to = arrived.get_mut(&encode(&each.value))?.pop_front()?;
+            Some((each.name(), to))
+        };
+        source.iter().filter(|each| lone(each, &self.destination)).filter_map(pair).collect()
+    }
+
+    /// What one side alone says.
+    fn lone(&self, about: &'a Attribute, at_source: bool) -> Option<Difference<'a>> {
+        let (code, verdict_of_absent): (_, Option<_>) = if at_source {
+            let absent = about.absent.as_ref();
+            (
+                "missing-at-destination",
+                absent.map(|absent| verdict(about.policy, &about.value, absent)),
+            )
         } else {
-            "unit-differs"
+            let absent = about.absent.as_ref();
+            ("missing-at-source", absent.map(|absent| verdict(about.policy, absent, &about.value)))
         };
-        let mut finding = self.finding(code, mine, policy);
-        finding.hint = theirs.hint.clone().or(finding.hint);
-        finding = finding.values(Some(mine.value.clone()), Some(theirs.value.clone()));
-        Some((finding, policy != Policy::Informational))
-    }
-
-    fn finding(&self, code: &'static str, about: &Attribute, policy: Policy) -> Finding {
-        Finding {
-            policy: Some(Cow::Borrowed(policy.word())),
-            cause: self.cause(about),
-            hint: about.hint.clone(),
-            ..Finding::new(code, about.name(), "contract")
+        if verdict_of_absent == Some(None) {
+            return None;
         }
-    }
-
-    /// Says that an attribute differs because one that it follows does.
-    fn cause(&self, about: &Attribute) -> Option<String> {
-        let followed = about.follows.as_deref()?;
-        let (mine, theirs) = (self.source.get(followed), self.destination.get(followed));
-        match (mine, theirs) {
-            (Some(mine), Some(theirs)) if mine.value != theirs.value => Some(format!(
-                "it follows {followed}, which is {} at the source and {} at the destination",
-                Short(&mine.value),
-                Short(&theirs.value)
-            )),
-            (Some(_), None) => Some(format!("it follows {followed}, missing at the destination")),
-            (None, Some(_)) => Some(format!("it follows {followed}, missing at the source")),
-            _ => None,
+        let value = Some(about.value.clone());
+        let mut finding = finding(code, about, about.policy);
+        finding = if at_source { finding.values(value, None) } else { finding.values(None, value) };
+        if let Some(absent) = &about.absent {
+            finding = finding.because(format!("without it, it is as {}", Short(absent)));
         }
+        let paths = if at_source { &self.paths.1 } else { &self.paths.0 };
+        let is_unknown =
+            self.versions_differ && about.absent.is_none() && paths.contains(&*about.path);
+        let refuses = about.policy != Policy::Informational && !is_unknown;
+        let follows = about.follows.iter().map(String::as_str).collect();
+        Some(Difference { name: about.name(), also: None, finding, refuses, follows })
+    }
+}
+
+/// The attribute that says what is at a path.
+const DEVICE: &str = "device";
+
+/// The difference of an attribute that both sides have, if there is any.
+fn difference<'a>(mine: &'a Attribute, theirs: &'a Attribute) -> Option<Difference<'a>> {
+    let policy = stricter(mine.policy, theirs.policy);
+    let code = if mine.unit == theirs.unit {
+        verdict(policy, &mine.value, &theirs.value)?
+    } else {
+        "unit-differs"
+    };
+    let mut finding = finding(code, mine, policy);
+    finding.hint = theirs.hint.clone().or(finding.hint);
+    if code == NOT_A_SUBSET {
+        finding.cause = Some(format!("the destination lacks {}", Short(&lacking(mine, theirs))));
+    }
+    Some(Difference {
+        name: mine.name(),
+        also: None,
+        finding: finding.values(Some(mine.value.clone()), Some(theirs.value.clone())),
+        refuses: policy != Policy::Informational,
+        follows: both(mine, theirs),
+    })
+}
+
+/// The code of a list of which the destination lacks items.
+const NOT_A_SUBSET: &str = "not-a-subset";
+
+/// Items that only the source has.
+fn lacking(mine: &Attribute, theirs: &Attribute) -> Value {
+    let (mine, theirs) = (mine.value.as_list(), theirs.value.as_list().unwrap_or_default());
+    let lacking = mine.into_iter().flatten().filter(|item| !theirs.contains(item));
+    Value::List(lacking.cloned().collect())
+}
+
+/// A device that is elsewhere.
+fn moved<'a>(from: &'a Attribute, to: &'a Attribute) -> Difference<'a> {
+    let policy = stricter(from.policy, to.policy);
+    let (here, there) = (from.path.as_str().into(), to.path.as_str().into());
+    let mut finding = finding("moved", from, policy).values(Some(here), Some(there));
+    let kind = from.value.as_text().unwrap_or("the device");
+    finding.cause = Some(format!("{kind} is elsewhere"));
+    finding.hint = to.hint.clone().or(finding.hint);
+    Difference {
+        name: from.name(),
+        also: Some(to.name()),
+        finding,
+        refuses: policy != Policy::Informational,
+        follows: both(from, to),
+    }
+}
+
+/// What either side says that the attribute follows.
+fn both<'a>(mine: &'a Attribute, theirs: &'a Attribute) -> Vec<&'a str> {
+    let all: BTreeSet<&str> =
+        mine.follows.iter().chain(&theirs.follows).map(String::as_str).collect();
+    all.into_iter().collect()
+}
+
+fn finding(code: &'static str, about: &Attribute, policy: Policy) -> Finding {
+    Finding {
+        policy: Some(Cow::Borrowed(policy.word())),
+        hint: about.hint.clone(),
+        ..Finding::new(code, about.name(), "contract")
     }
 }
 
@@ -135,7 +270,7 @@ fn verdict(policy: Policy, mine: &Value, theirs: &Value) -> Option<&'static str>
             (theirs < mine).then_some("too-small")
         }
         (Policy::Subset, Value::List(mine), Value::List(theirs)) => {
-            mine.iter().any(|item| !theirs.contains(item)).then_some("not-a-subset")
+            mine.iter().any(|item| !theirs.contains(item)).then_some(NOT_A_SUBSET)
         }
         _ => (mine != theirs).then_some("value-differs"),
     }

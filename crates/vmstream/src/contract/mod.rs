@@ -1,8 +1,9 @@
 //! The contract: what source and destination must agree on, compared before the first page.
 
+mod cause;
 mod compare;
 
-pub use compare::{Comparison, compare};
+pub use compare::{Comparison, Side, compare, compare_between};
 
 use std::fmt;
 
@@ -55,8 +56,10 @@ pub struct Attribute {
     pub policy: Policy,
     /// The unit of an integer.
     pub unit: Option<String>,
-    /// The attribute, as `path#name`, that this one was derived from, and not set by anyone.
-    pub follows: Option<String>,
+    /// The attributes, as `path#name`, that this one depends on: where one of them refuses, a difference here is its consequence.
+    pub follows: Vec<String>,
+    /// What a side that does not know the attribute behaves like.
+    pub absent: Option<Value>,
     /// What sets it: an option of the program, for one.
     pub hint: Option<String>,
 }
@@ -71,7 +74,8 @@ impl Attribute {
             value: value.into(),
             policy,
             unit: None,
-            follows: None,
+            follows: Vec::new(),
+            absent: None,
             hint: None,
         }
     }
@@ -83,10 +87,17 @@ impl Attribute {
         self
     }
 
-    /// With the attribute that it follows from, as `path#name`.
+    /// With an attribute that it depends on, as `path#name`, besides those that it has.
     #[must_use]
-    pub fn follows(mut self, other: &str) -> Self {
-        self.follows = Some(other.to_owned());
+    pub fn follows(mut self, other: impl Into<String>) -> Self {
+        self.follows.push(other.into());
+        self
+    }
+
+    /// With what a side that does not know it behaves like.
+    #[must_use]
+    pub fn absent(mut self, value: impl Into<Value>) -> Self {
+        self.absent = Some(value.into());
         self
     }
 
@@ -107,13 +118,14 @@ impl Attribute {
         let scalar = |value: &Value| {
             matches!(value, Value::Bool(_) | Value::Int(_) | Value::Bytes(_) | Value::Text(_))
         };
-        let list = self.value.as_list().is_some_and(|items| items.iter().all(scalar));
-        let suits = match self.policy {
-            Policy::Exact | Policy::Informational => list || scalar(&self.value),
-            Policy::AtLeast => self.value.as_int().is_some(),
-            Policy::Subset => list,
+        let list = |value: &Value| value.as_list().is_some_and(|items| items.iter().all(scalar));
+        let suits = |value: &Value| match self.policy {
+            Policy::Exact | Policy::Informational => list(value) || scalar(value),
+            Policy::AtLeast => value.as_int().is_some(),
+            Policy::Subset => list(value),
         };
-        if suits && is_path(&self.path) && is_path(&self.attribute) {
+        let all_suit = suits(&self.value) && self.absent.as_ref().is_none_or(suits);
+        if all_suit && is_path(&self.path) && is_path(&self.attribute) {
             return Ok(());
         }
         let found = format!("{} is {}, {}", self.name(), self.value.noun(), self.policy);
@@ -123,16 +135,23 @@ impl Attribute {
 
 impl Message for Attribute {
     fn to_value(&self) -> Value {
-        let Self { path, attribute, value, policy, unit, follows, hint } = self;
+        let Self { path, attribute, value, policy, unit, follows, absent, hint } = self;
         let mut map = Map::new()
             .with("path", path.as_str())
             .with("attribute", attribute.as_str())
             .with("value", value.clone())
             .with("policy", policy.word());
-        for (key, text) in [("unit", unit), ("follows", follows), ("hint", hint)] {
+        for (key, text) in [("unit", unit), ("hint", hint)] {
             if let Some(text) = text {
                 map.insert(key, text.as_str());
             }
+        }
+        if !follows.is_empty() {
+            let names: Vec<Value> = follows.iter().map(|name| name.as_str().into()).collect();
+            map.insert("follows", names);
+        }
+        if let Some(absent) = absent {
+            map.insert("absent", absent.clone());
         }
         Value::Map(map)
     }
@@ -147,13 +166,18 @@ impl Message for Attribute {
             policy: Policy::of(&word)
                 .ok_or_else(|| Broken::new(Rule::M5).path("policy").found(word))?,
             unit: fields.maybe_text("unit")?,
-            follows: fields.maybe_text("follows")?,
+            follows: fields.optional_list("follows", name_from)?.unwrap_or_default(),
+            absent: fields.maybe("absent"),
             hint: fields.maybe_text("hint")?,
         };
         fields.done()?;
         attribute.check()?;
         Ok(attribute)
     }
+}
+
+fn name_from(value: Value) -> Result<String, Broken> {
+    value.into_text().map_err(|other| Broken::new(Rule::M1).found(other.noun()))
 }
 
 impl fmt::Display for Policy {

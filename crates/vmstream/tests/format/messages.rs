@@ -66,6 +66,7 @@ fn m_5_attributes_that_make_no_sense_are_refused() {
     assert_eq!(with(Attribute::new("a", "b", "text", Policy::AtLeast)), Rule::M5);
     assert_eq!(with(Attribute::new("a", "b", "text", Policy::Subset)), Rule::M5);
     assert_eq!(with(Attribute::new("a", "b", Value::map(), Policy::Exact)), Rule::M5);
+    assert_eq!(with(Attribute::new("a", "b", 1_u8, Policy::AtLeast).absent("none")), Rule::M5);
     assert_eq!(with(Attribute::new("a", "b", Value::Null, Policy::Informational)), Rule::M5);
     assert_eq!(with(Attribute::new("", "b", 1_u8, Policy::Exact)), Rule::M5);
 }

@@ -1,0 +1,158 @@
+//! `diff`: where two streams differ.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::{Value as Json, json};
+use vmstream::json::value_to_json;
+use vmstream::message::RunKind;
+use vmstream::{Event, chain};
+
+use crate::cli::Shape;
+use crate::flat::{self, Difference};
+use crate::store::Digests;
+use crate::survey::{States, Survey};
+use crate::{failure, input, output};
+
+/// Show where two streams differ: attributes and fields with both values, memory by ranges of pages
+///
+/// Two streams are the same if they say the same of the machine, however they say it. The exit code is 1 if they differ.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  vmstream diff before.stream after.stream\n  vmstream diff a.stream b.stream -o json | jq '.fields[].path'"
+)]
+pub(crate) struct DiffArgs {
+    /// One stream; `-` for standard input
+    a: PathBuf,
+    /// The other stream; `-` for standard input
+    b: PathBuf,
+    #[command(flatten)]
+    shape: Shape,
+}
+
+/// Most pages of one side: 256 GiB of the usual ones, whose digests take 512 MiB.
+const PAGES: u64 = 1 << 26;
+
+/// One side.
+pub(crate) struct Side {
+    pub(crate) survey: Survey,
+    digests: Digests,
+}
+
+/// Pages of a region that differ.
+pub(crate) struct Run {
+    pub(crate) region: String,
+    pub(crate) first: u64,
+    pub(crate) count: u64,
+}
+
+pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
+    if args.a == args.b && args.a == Path::new("-") {
+        return Err(failure::unfit("standard input holds one stream, not two"));
+    }
+    let (a, b) = (side(&args.a)?, side(&args.b)?);
+    let (fields, runs) = (fields(&a.survey, &b.survey), runs(&a, &b));
+    if args.shape.is_json() {
+        let fields = fields.iter().map(|each| json!({"path": each.path, "a": each.a, "b": each.b}));
+        let runs = runs.iter();
+        let runs =
+            runs.map(|run| json!({"region": run.region, "first": run.first, "count": run.count}));
+        let (fields, runs): (Vec<Json>, Vec<Json>) = (fields.collect(), runs.collect());
+        output::json(&json!({"fields": fields, "pages": runs}))?;
+    } else {
+        for Difference { path, a, b } in &fields {
+            let (a, b) = (flat::short(a.as_ref()), flat::short(b.as_ref()));
+            output::line(format_args!("{}: {a} -> {b}", output::printable(path)))?;
+        }
+        for run in &runs {
+            let last = run.first.saturating_add(run.count.saturating_sub(1));
+            let region = output::printable(&run.region);
+            output::line(format_args!(
+                "memory {region}: pages {}-{last}, {}",
+                run.first, run.count
+            ))?;
+        }
+    }
+    let same = fields.is_empty() && runs.is_empty();
+    Ok(if same { ExitCode::SUCCESS } else { ExitCode::from(failure::DIFFERS) })
+}
+
+pub(crate) fn side(path: &Path) -> anyhow::Result<Side> {
+    let mut digests = Digests::default();
+    let survey = Survey::of(input::stream(path)?, States::Keep, |reader, event| {
+        match event {
+            Event::Manifest(manifest) => {
+                let pages = manifest.memory.iter().map(|region| region.bytes / manifest.page_size);
+                if pages.fold(0, u64::saturating_add) > PAGES {
+                    return Err(failure::unfit(format!("more than {PAGES} pages to compare")));
+                }
+                digests = Digests::new(manifest.page_size, manifest.parent.is_some());
+            }
+            Event::Pages(pages) => {
+                let page = reader.manifest().map_or(0, |manifest| manifest.page_size);
+                let page = usize::try_from(page).unwrap_or(usize::MAX);
+                chain::apply(pages, page, &mut digests)?;
+                for run in pages.runs().iter().filter(|run| run.kind == RunKind::Absent) {
+                    digests.absent(pages.region(), run.first, run.count);
+                }
+            }
+            Event::Ram(ram) => digests.take(reader, ram)?,
+            _ => {}
+        }
+        Ok(())
+    });
+    let survey = survey.with_context(|| path.display().to_string())?;
+    Ok(Side { survey, digests })
+}
+
+/// Differences of contract, memory map and state.
+pub(crate) fn fields(a: &Survey, b: &Survey) -> Vec<Difference> {
+    let mut out = Vec::new();
+    let contract = |survey: &Survey| {
+        let each = survey.manifest.contract.iter();
+        each.map(|each| (each.name(), value_to_json(&each.value))).collect::<Vec<_>>()
+    };
+    let memory = |survey: &Survey| {
+        let each = survey.manifest.memory.iter();
+        each.map(|each| (format!("memory/{}", each.name), Json::from(each.bytes)))
+            .collect::<Vec<_>>()
+    };
+    let state = |survey: &Survey| {
+        let each = survey.parts.iter();
+        each.map(|each| (each.path.clone(), each.state.clone())).collect::<Vec<_>>()
+    };
+    for side in [contract, memory, state] {
+        pairs(&side(a), &side(b), &mut out);
+    }
+    out
+}
+
+fn pairs(a: &[(String, Json)], b: &[(String, Json)], out: &mut Vec<Difference>) {
+    let b: serde_json::Map<String, Json> = b.iter().cloned().collect();
+    let a: serde_json::Map<String, Json> = a.iter().cloned().collect();
+    for (path, value) in &a {
+        flat::differences(path, Some(value), b.get(path), out);
+    }
+    for (path, value) in b.iter().filter(|(path, _)| !a.contains_key(*path)) {
+        flat::differences(path, None, Some(value), out);
+    }
+}
+
+/// Differences of memory, in regions that both have.
+pub(crate) fn runs(a: &Side, b: &Side) -> Vec<Run> {
+    let (mine, theirs) = (&a.survey.manifest.memory, &b.survey.manifest.memory);
+    let mut runs = Vec::new();
+    for (number, region) in (0_u32..).zip(mine) {
+        let same_place = theirs.get(usize::try_from(number).unwrap_or(usize::MAX));
+        if same_place.is_none_or(|other| other.name != region.name) {
+            continue;
+        }
+        let pages = region.bytes / a.survey.manifest.page_size.max(1);
+        let found = a.digests.differences(&b.digests, number, pages);
+        let run = |(first, count)| Run { region: region.name.clone(), first, count };
+        runs.extend(found.into_iter().map(run));
+    }
+    runs
+}

@@ -1,0 +1,49 @@
+//! `report`: a page to look at.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::command::diff::{self, fields, runs};
+use crate::input::Draft;
+use crate::report::page;
+
+/// Write one self-contained page: sizes, memory map, device tree, and what differs when given two
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  vmstream report vm.stream -o vm.html\n  vmstream report before.stream after.stream -o changes.html"
+)]
+pub(crate) struct ReportArgs {
+    /// The stream; `-` for standard input
+    file: PathBuf,
+    /// Another stream, to show what differs
+    other: Option<PathBuf>,
+    /// Where to write the page
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+}
+
+pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
+    let mut one = diff::side(&args.file)?;
+    let mut found = None;
+    if let Some(path) = &args.other {
+        let other = diff::side(path)?;
+        let differing = runs(&one, &other);
+        let regions: Vec<String> =
+            one.survey.manifest.memory.iter().map(|region| region.name.clone()).collect();
+        for run in differing {
+            let at = regions.iter().position(|name| *name == run.region);
+            if let Some(map) = at.and_then(|at| one.survey.memory.get_mut(at)) {
+                map.mark(page::DIFFERS, run.first, run.count);
+            }
+        }
+        found = Some((path.display().to_string(), fields(&one.survey, &other.survey)));
+    }
+    let draft = Draft::new(&args.output)?;
+    let page = page::fill(&args.file.display().to_string(), &one.survey, found.as_ref());
+    draft.file().write_all(page.as_bytes())?;
+    draft.keep()?;
+    Ok(ExitCode::SUCCESS)
+}

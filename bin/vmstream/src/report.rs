@@ -1,0 +1,3 @@
+//! The page that `report` writes.
+
+pub(crate) mod page;

@@ -1,0 +1,257 @@
+//! Memory put together from a stream's pages: as sparse files, or as a digest of each page.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+use vmstream::Reader;
+use vmstream::chain::PageStore;
+use vmstream::message::Ram;
+
+use crate::input::Source;
+
+/// Files of regions that are wanted; pages of others are passed over.
+pub(crate) struct Files {
+    pub(crate) page: u64,
+    pub(crate) files: BTreeMap<u32, File>,
+}
+
+/// Bytes that are zero together or written together.
+const BLOCK: usize = 4096;
+
+impl Files {
+    fn offset(&self, page: u64) -> u64 {
+        page.saturating_mul(self.page)
+    }
+
+    /// Writes what is not zero; what is, becomes zero without taking space where it was.
+    fn take_piece(&mut self, region: u32, at: u64, piece: &[u8]) -> io::Result<()> {
+        let mut at = at;
+        for block in piece.chunks(BLOCK) {
+            let length = u64::try_from(block.len()).unwrap_or(0);
+            if block.iter().all(|byte| *byte == 0) {
+                self.clear(region, at, length)?;
+            } else if let Some(file) = self.files.get(&region) {
+                file.write_all_at(block, at)?;
+            }
+            at = at.saturating_add(length);
+        }
+        Ok(())
+    }
+
+    /// Makes bytes zero. Only what is there is touched, however much is not: a stream may speak of any amount of zeros.
+    fn clear(&mut self, region: u32, at: u64, length: u64) -> io::Result<()> {
+        let Some(file) = self.files.get(&region) else { return Ok(()) };
+        let (zeros, end) = ([0; 64 << 10], at.saturating_add(length));
+        let mut at = at;
+        while at < end {
+            at = match seek(file, SeekFrom::Data(at)) {
+                Err(Errno::NXIO) => return Ok(()),
+                data => data?.min(end),
+            };
+            let hole = if at < end { seek(file, SeekFrom::Hole(at))?.min(end) } else { end };
+            while at < hole {
+                let most = usize::try_from(hole.saturating_sub(at)).unwrap_or(usize::MAX);
+                let piece = zeros.get(..most.min(zeros.len())).unwrap_or_default();
+                file.write_all_at(piece, at)?;
+                at = at.saturating_add(u64::try_from(piece.len()).unwrap_or(1));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the bytes of a ram frame.
+    pub(crate) fn take(&mut self, reader: &mut Reader<Source>, ram: &Ram) -> anyhow::Result<()> {
+        let mut buffer = vec![0; 256 << 10];
+        let mut at = ram.offset;
+        loop {
+            let got = reader.read_ram(&mut buffer)?;
+            if got == 0 {
+                return Ok(());
+            }
+            let piece = buffer.get(..got).unwrap_or_default();
+            self.take_piece(ram.region, at, piece)?;
+            at = at.saturating_add(u64::try_from(got).unwrap_or(0));
+        }
+    }
+}
+
+impl PageStore for Files {
+    type Error = io::Error;
+
+    fn write(&mut self, region: u32, first: u64, data: &[u8]) -> io::Result<()> {
+        let at = self.offset(first);
+        self.files.get(&region).map_or(Ok(()), |file| file.write_all_at(data, at))
+    }
+
+    fn zero(&mut self, region: u32, first: u64, count: u64) -> io::Result<()> {
+        self.clear(region, self.offset(first), self.offset(count))
+    }
+
+    fn same(&mut self, region: u32, first: u64, count: u64, page: u64) -> io::Result<()> {
+        let (at, from) = (self.offset(first), self.offset(page));
+        let mut bytes = vec![0; usize::try_from(self.page).unwrap_or(0)];
+        let Some(file) = self.files.get(&region) else { return Ok(()) };
+        file.read_exact_at(&mut bytes, from)?;
+        (0..count).try_for_each(|nth| {
+            let step = nth.saturating_mul(u64::try_from(bytes.len()).unwrap_or(0));
+            file.write_all_at(&bytes, at.saturating_add(step))
+        })
+    }
+}
+
+/// Pages whose digests lie together.
+const GROUP: u64 = 512;
+
+/// A digest of each page, of any number of regions. What was never sent takes no space.
+#[derive(Default)]
+pub(crate) struct Digests {
+    page: usize,
+    groups: BTreeMap<(u32, u64), Box<[u64]>>,
+    /// The digest of a page that no frame mentions.
+    background: u64,
+}
+
+/// The digest of a page of zeros, and of one that is in the parent.
+const ZERO: u64 = 0;
+const ABSENT: u64 = 1;
+
+impl Digests {
+    pub(crate) fn new(page_size: u64, has_parent: bool) -> Self {
+        let page = usize::try_from(page_size).unwrap_or(4096).max(1);
+        let background = if has_parent { ABSENT } else { ZERO };
+        Self { page, groups: BTreeMap::new(), background }
+    }
+
+    fn get(&self, region: u32, page: u64) -> u64 {
+        let group = self.groups.get(&(region, page / GROUP));
+        let at = usize::try_from(page % GROUP).unwrap_or(0);
+        group.and_then(|group| group.get(at)).copied().unwrap_or(self.background)
+    }
+
+    fn set(&mut self, region: u32, page: u64, digest: u64) {
+        let key = (region, page / GROUP);
+        if digest == self.background && !self.groups.contains_key(&key) {
+            return;
+        }
+        let background = self.background;
+        let size = usize::try_from(GROUP).unwrap_or(512);
+        let group =
+            self.groups.entry(key).or_insert_with(|| vec![background; size].into_boxed_slice());
+        if let Some(entry) = group.get_mut(usize::try_from(page % GROUP).unwrap_or(0)) {
+            *entry = digest;
+        }
+    }
+
+    fn fill(&mut self, region: u32, first: u64, count: u64, digest: u64) {
+        let end = first.saturating_add(count);
+        if digest != self.background {
+            (first..end).for_each(|page| self.set(region, page, digest));
+            return;
+        }
+        // However long the run is, only what is there needs to be changed.
+        let groups = (region, first / GROUP)..=(region, end / GROUP);
+        for ((_, group), entries) in self.groups.range_mut(groups) {
+            for (page, entry) in (group.saturating_mul(GROUP)..).zip(entries.iter_mut()) {
+                if (first..end).contains(&page) {
+                    *entry = digest;
+                }
+            }
+        }
+    }
+
+    /// Notes pages that are in the parent.
+    pub(crate) fn absent(&mut self, region: u32, first: u64, count: u64) {
+        self.fill(region, first, count, ABSENT);
+    }
+
+    /// Takes the bytes of a ram frame.
+    pub(crate) fn take(&mut self, reader: &mut Reader<Source>, ram: &Ram) -> anyhow::Result<()> {
+        let mut buffer = vec![0; self.page];
+        let mut page = ram.offset / u64::try_from(self.page).unwrap_or(1).max(1);
+        loop {
+            let mut got = 0;
+            while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
+                let more = reader.read_ram(rest)?;
+                if more == 0 {
+                    break;
+                }
+                got = got.saturating_add(more);
+            }
+            if got == 0 {
+                return Ok(());
+            }
+            self.set(ram.region, page, digest(buffer.get(..got).unwrap_or_default()));
+            page = page.saturating_add(1);
+        }
+    }
+
+    /// Runs of pages of a region that differ, ascending.
+    pub(crate) fn differences(&self, other: &Self, region: u32, pages: u64) -> Vec<(u64, u64)> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        let mut note = |first: u64, count: u64| match runs.last_mut() {
+            Some((last, length)) if last.saturating_add(*length) == first => *length += count,
+            _ => runs.push((first, count)),
+        };
+        let of = |side: &Self| {
+            let keys = side.groups.range((region, 0)..=(region, u64::MAX));
+            keys.map(|((_, group), _)| *group).collect::<Vec<_>>()
+        };
+        let mut groups = [of(self), of(other)].concat();
+        groups.sort_unstable();
+        groups.dedup();
+        let mut done = 0;
+        for group in groups {
+            let begin = group.saturating_mul(GROUP);
+            if self.background != other.background && begin > done {
+                note(done, begin.saturating_sub(done));
+            }
+            done = begin.saturating_add(GROUP).min(pages);
+            for page in begin..done {
+                if self.get(region, page) != other.get(region, page) {
+                    note(page, 1);
+                }
+            }
+        }
+        if self.background != other.background && done < pages {
+            note(done, pages.saturating_sub(done));
+        }
+        runs
+    }
+}
+
+fn digest(page: &[u8]) -> u64 {
+    if page.iter().all(|byte| *byte == 0) {
+        return ZERO;
+    }
+    let mut hasher = DefaultHasher::new();
+    hasher.write(page);
+    // Two values mean something else.
+    hasher.finish().max(2)
+}
+
+impl PageStore for Digests {
+    type Error = std::convert::Infallible;
+
+    fn write(&mut self, region: u32, first: u64, data: &[u8]) -> Result<(), Self::Error> {
+        for (page, bytes) in (first..).zip(data.chunks(self.page)) {
+            self.set(region, page, digest(bytes));
+        }
+        Ok(())
+    }
+
+    fn zero(&mut self, region: u32, first: u64, count: u64) -> Result<(), Self::Error> {
+        self.fill(region, first, count, ZERO);
+        Ok(())
+    }
+
+    fn same(&mut self, region: u32, first: u64, count: u64, page: u64) -> Result<(), Self::Error> {
+        let digest = self.get(region, page);
+        self.fill(region, first, count, digest);
+        Ok(())
+    }
+}

@@ -1,0 +1,10 @@
+//! The program, run on real files.
+
+#[path = "../../../../crates/vmstream/tests/format/sample.rs"]
+mod sample;
+
+mod bed;
+mod contracts;
+mod forms;
+mod hostile;
+mod looks;

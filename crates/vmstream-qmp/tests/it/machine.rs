@@ -1,0 +1,107 @@
+//! A QEMU that never runs its guest, and what it says of it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bandsox_qmp::Client;
+use serde_json::json;
+use vmstream_qmp::Contract;
+
+use crate::bed::Qemu;
+
+/// What is changed in the words of the common machine; a change to nothing takes the option away.
+pub(crate) type Edit<'a> = &'a [(&'a str, &'a str)];
+
+/// Options of the common machine, by the names that edits use. Places are explicit: so one thing changed changes no other.
+const COMMON: &[(&str, &str)] = &[
+    ("machine", "-machine pc-i440fx-7.2"),
+    ("memory", "-m 256"),
+    ("smp", "-smp 1"),
+    ("cpu", "-cpu max"),
+    ("drive", "-drive if=none,id=d0,file=d.img,format=raw,file.locking=off"),
+    ("blk", "-device virtio-blk-pci,drive=d0,addr=2"),
+    ("netdev", "-netdev user,id=n0"),
+    ("net", "-device virtio-net-pci,netdev=n0,addr=3"),
+    ("rng", "-device virtio-rng-pci,addr=4"),
+    ("chardev", "-chardev null,id=c0"),
+    ("serial", "-device virtio-serial-pci,addr=5"),
+    ("console", "-device virtconsole,chardev=c0"),
+    ("balloon", "-device virtio-balloon-pci,addr=6"),
+    ("input", "-device virtio-keyboard-pci,addr=7"),
+    ("display", "-display none"),
+];
+
+/// Starts one, has it tell its contract, and ends it.
+pub(crate) fn contract(qemu: &Qemu, edit: Edit<'_>, is_destination: bool, dir: &Path) -> Contract {
+    let mut options: BTreeMap<&str, &str> = COMMON.iter().copied().collect();
+    let is_own = |name: &str| !name.starts_with("capability ");
+    options.extend(edit.iter().filter(|(name, _)| is_own(name)).copied());
+    let mut child = Running::start(qemu, &options, is_destination, dir);
+    for (name, _) in edit.iter().filter(|(name, _)| !is_own(name)) {
+        let name = name.trim_start_matches("capability ");
+        let wanted = json!({ "capabilities": [{ "capability": name, "state": true }] });
+        child.client.run("migrate-set-capabilities", wanted).expect("QEMU has the capability");
+    }
+    vmstream_qmp::read(&mut child.client).expect("a contract")
+}
+
+struct Running {
+    child: Child,
+    client: Client,
+    _own: tempfile::TempDir,
+}
+
+impl Running {
+    fn start(qemu: &Qemu, options: &BTreeMap<&str, &str>, waits: bool, dir: &Path) -> Self {
+        for (name, size) in
+            [("d.img", 64 << 20), ("larger.img", 128 << 20), ("other.img", 64 << 20)]
+        {
+            File::create(dir.join(name)).and_then(|file| file.set_len(size)).expect("a disk");
+        }
+        let own = tempfile::tempdir().expect("a directory");
+        let mut command = Command::new(&qemu.program);
+        command.current_dir(dir).args(["-nodefaults", "-no-user-config", "-S", "-accel", "tcg"]);
+        if let Some(data) = &qemu.data {
+            command.arg("-L").arg(data).args(["-L", "/usr/share/seabios"]);
+            command.env("QEMU_MODULE_DIR", data.join("../../lib/x86_64-linux-gnu/qemu"));
+        }
+        // What others name, comes before them.
+        let mut ordered: Vec<_> = COMMON.iter().map(|(name, _)| *name).collect();
+        let more: Vec<_> = options.keys().copied().filter(|name| !ordered.contains(name)).collect();
+        let (first, last): (Vec<_>, Vec<_>) =
+            more.into_iter().partition(|name| name.starts_with("before"));
+        ordered.splice(0..0, first);
+        ordered.extend(last);
+        for name in ordered {
+            command.args(options[name].split_whitespace());
+        }
+        if waits {
+            command.args(["-incoming", "defer"]);
+        }
+        let socket = own.path().join("qmp");
+        command.args(["-qmp", &format!("unix:{},server=on,wait=off", socket.display())]);
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("QEMU starts");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let client = loop {
+            match Client::connect(&socket, Duration::from_secs(60)) {
+                Ok(client) => break client,
+                Err(error) => assert!(Instant::now() < deadline, "{error}: {options:?}"),
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        Self { child, client, _own: own }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
