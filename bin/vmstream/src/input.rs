@@ -1,55 +1,73 @@
 //! Streams from files and from standard input.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use vmstream::Reader;
 use vmstream::archive::Archive;
-
-use crate::failure::unfit;
+use vmstream_transcode::{Options, Stream};
 
 /// Any source of bytes.
-pub(crate) type Source = Box<dyn Read>;
+pub(crate) type Source = Box<dyn Read + Send>;
 
 /// Bytes that are read at once.
 const BUFFER: usize = 256 << 10;
-
-/// What QEMU's own streams begin with.
-const QEMU: &[u8] = b"QEVM";
 
 /// Where bytes come from, as the command line names it.
 pub(crate) fn bytes(path: &Path) -> anyhow::Result<Source> {
     if path == Path::new("-") {
         return Ok(Box::new(BufReader::with_capacity(BUFFER, io::stdin())));
     }
-    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let file = File::open(path).with_context(|| shown(path))?;
     Ok(Box::new(BufReader::with_capacity(BUFFER, file)))
 }
 
-/// A stream, to be read from front to back.
-pub(crate) fn stream(path: &Path) -> anyhow::Result<Reader<Source>> {
-    let mut source = bytes(path)?;
-    let mut begin = Vec::new();
-    source.by_ref().take(4).read_to_end(&mut begin).with_context(|| path.display().to_string())?;
-    if begin == QEMU {
-        return Err(unfit(format!("{}: a stream of QEMU's own", path.display())));
+/// A stream of either format, ours or QEMU's own, to be read from front to back as ours.
+pub(crate) fn either(path: &Path, mut options: Options) -> anyhow::Result<Stream> {
+    if let Some(mut file) = regular(path)?
+        && is_qemu(&mut file, path)?
+    {
+        // Where a file can be mapped, its memory does not come in order: what there is must be known first.
+        options.memory = vmstream_transcode::memory(&mut file).with_context(|| shown(path))?;
     }
-    Ok(Reader::new(Box::new(io::Cursor::new(begin).chain(source))))
+    vmstream_transcode::open(bytes(path)?, options).with_context(|| shown(path))
 }
 
-/// A stream in a file that can be read anywhere; nothing for what can only be read from front to back.
+/// A stream of either format, to be read from front to back.
+pub(crate) fn stream(path: &Path) -> anyhow::Result<Reader<Source>> {
+    Ok(Reader::new(Box::new(either(path, Options::default())?)))
+}
+
+/// A stream of either format in a file that can be read anywhere; nothing for what can only be read from front to back.
 pub(crate) fn archive(path: &Path) -> anyhow::Result<Option<Archive<File>>> {
+    let Some(file) = regular(path)? else { return Ok(None) };
+    let (_, file) =
+        vmstream_transcode::open_file(file, &Options::default()).with_context(|| shown(path))?;
+    Archive::open(file).with_context(|| shown(path)).map(Some)
+}
+
+/// The file, if it is one that can be read anywhere.
+fn regular(path: &Path) -> anyhow::Result<Option<File>> {
     if path == Path::new("-") {
         return Ok(None);
     }
-    let file = File::open(path).with_context(|| path.display().to_string())?;
-    if !file.metadata().with_context(|| path.display().to_string())?.is_file() {
-        return Ok(None);
-    }
-    let archive = Archive::open(file).with_context(|| path.display().to_string())?;
-    Ok(Some(archive))
+    let file = File::open(path).with_context(|| shown(path))?;
+    let is_regular = file.metadata().with_context(|| shown(path))?.is_file();
+    Ok(is_regular.then_some(file))
+}
+
+/// Whether a file is QEMU's own, by its first bytes.
+fn is_qemu(file: &mut File, path: &Path) -> anyhow::Result<bool> {
+    let mut begin = Vec::new();
+    file.by_ref().take(4).read_to_end(&mut begin).with_context(|| shown(path))?;
+    file.rewind().with_context(|| shown(path))?;
+    Ok(begin == b"QEVM")
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// A file that is complete or not there: it takes its name when all has been written.
@@ -62,7 +80,7 @@ impl Draft {
     pub(crate) fn new(path: &Path) -> anyhow::Result<Self> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")));
-        let file = file.with_context(|| path.display().to_string())?;
+        let file = file.with_context(|| shown(path))?;
         Ok(Self { file, path: path.to_owned() })
     }
 
@@ -72,7 +90,7 @@ impl Draft {
 
     pub(crate) fn keep(self) -> anyhow::Result<()> {
         let Self { file, path } = self;
-        file.persist(&path).with_context(|| path.display().to_string())?;
+        file.persist(&path).with_context(|| shown(&path))?;
         Ok(())
     }
 }

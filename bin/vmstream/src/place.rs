@@ -13,18 +13,31 @@ pub(crate) fn device<'a>(devices: impl Iterator<Item = &'a str>, wanted: &str) -
     devices.filter(|device| below(device, wanted).is_some()).max_by_key(|device| device.len())
 }
 
-/// The value at a path, in parts joined by dots, positions in brackets or not.
+/// The value at a path: names joined by dots, which they may have themselves, and positions in brackets or not.
 pub(crate) fn find<'a>(value: &'a Json, path: &str) -> Option<&'a Json> {
-    let mut at = value;
-    let parts = path.split(['.', '[']).map(|part| part.trim_end_matches(']'));
-    for part in parts.filter(|part| !part.is_empty()) {
-        at = match at {
-            Json::Object(object) => object.get(part)?,
-            Json::Array(items) => items.get(part.parse::<usize>().ok()?)?,
-            Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => return None,
-        };
+    let path = path.strip_prefix('.').unwrap_or(path);
+    if path.is_empty() {
+        return Some(value);
     }
-    Some(at)
+    match value {
+        Json::Object(object) => {
+            let mut names: Vec<_> = object
+                .iter()
+                .filter_map(|(name, value)| Some((below(name, path)?, value)))
+                .collect();
+            // The longest name first: what is left of the path is shortest.
+            names.sort_by_key(|(rest, _)| rest.len());
+            names.into_iter().find_map(|(rest, value)| find(value, rest))
+        }
+        Json::Array(items) => {
+            let path = path.strip_prefix('[').unwrap_or(path);
+            let end = path.find(['.', '[', ']']).unwrap_or(path.len());
+            let (position, rest) = path.split_at(end);
+            let rest = rest.strip_prefix(']').unwrap_or(rest);
+            find(items.get(position.parse::<usize>().ok()?)?, rest)
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -43,6 +56,17 @@ mod tests {
         assert_eq!(find("a[3]"), Some("a"));
         assert_eq!(find("00:03.0/net.status"), Some("00:03.0/net"));
         assert_eq!(find("ab"), None);
+    }
+
+    #[test]
+    fn names_may_have_dots_and_brackets() {
+        let value =
+            json!({"env": {"eip": 1}, "env.eip": 2, "vring.avail": {"x[1]": 3, "x": [4, 5]}});
+
+        assert_eq!(find(&value, "env.eip"), Some(&json!(2)));
+        assert_eq!(find(&value, "vring.avail.x[1]"), Some(&json!(3)));
+        assert_eq!(find(&value, "vring.avail.x[0]"), Some(&json!(4)));
+        assert_eq!(find(&value, "vring"), None);
     }
 
     #[test]

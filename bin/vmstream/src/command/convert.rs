@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Read as _, Seek as _, SeekFrom, Write};
+use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,6 +14,7 @@ use vmstream::message::{
 };
 use vmstream::writer::Finality;
 use vmstream::{Event, Reader, Writer, chain};
+use vmstream_transcode::{self as transcode, Options, Origin, from_vmstream};
 
 use crate::failure::unfit;
 use crate::input::{self, Draft, Source};
@@ -26,9 +27,12 @@ const CHUNK: u32 = 2 << 20;
 ///
 /// `mappable` has each region as one piece that can be mapped, and an index; `sequential` has pages, and can be sent.
 /// What the machine is stays the same: `diff` finds nothing. What is provisional or only for a reader on the way is left out.
+///
+/// A stream that was QEMU's becomes QEMU's again: `qemu` gives the same bytes but for values that were changed,
+/// `qemu-precopy` what `-incoming` loads from a file, whatever form it had.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  vmstream convert vm.stream --to mappable -o vm.file\n  vmstream convert vm.file --to sequential --encoding zstd -o vm.stream"
+    after_help = "Examples:\n  vmstream convert vm.stream --to mappable -o vm.file\n  vmstream convert vm.file --to sequential --encoding zstd -o vm.stream\n  vmstream convert qemu.mig --to sequential -o vm.stream\n  vmstream convert vm.stream --to qemu -o qemu.mig"
 )]
 pub(crate) struct ConvertArgs {
     /// The stream; `-` for standard input
@@ -50,6 +54,10 @@ enum Form {
     Sequential,
     /// Memory that can be mapped, and an index
     Mappable,
+    /// QEMU's own, as it was
+    Qemu,
+    /// QEMU's own precopy of one channel
+    QemuPrecopy,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -74,8 +82,39 @@ impl Stored {
 
 pub(crate) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     let name = || args.file.display().to_string();
-    let reader = input::stream(&args.file)?;
+    let encoding = args.encoding.encoding();
+    let mut source = input::either(&args.file, Options { encoding, ..Options::default() })?;
     let draft = Draft::new(&args.output)?;
+    let mut out = BufWriter::with_capacity(256 << 10, draft.file());
+    match (args.to, source.origin()) {
+        (Form::Qemu, _) => {
+            out = from_vmstream(source, out, transcode::Form::Same).with_context(name)?;
+        }
+        (Form::QemuPrecopy, _) => {
+            out = from_vmstream(source, out, transcode::Form::Precopy).with_context(name)?;
+        }
+        // As it comes it is one, with all that the way back needs where it is needed.
+        (Form::Sequential, Origin::Qemu) => {
+            io::copy(&mut source, &mut out).with_context(name)?;
+        }
+        (Form::Sequential | Form::Mappable, _) => {
+            drop(out);
+            return between_ours(args, Reader::new(Box::new(source)), draft);
+        }
+    }
+    out.flush()?;
+    drop(out);
+    draft.keep()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// From one form of ours to another.
+fn between_ours(
+    args: &ConvertArgs,
+    reader: Reader<Source>,
+    draft: Draft,
+) -> anyhow::Result<ExitCode> {
+    let name = || args.file.display().to_string();
     let folder = args.output.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut conversion = Conversion {
         reader,

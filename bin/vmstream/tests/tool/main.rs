@@ -8,3 +8,4 @@ mod contracts;
 mod forms;
 mod hostile;
 mod looks;
+mod qemu;
