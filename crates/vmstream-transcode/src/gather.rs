@@ -19,12 +19,15 @@ pub(crate) struct Gather {
     odd: Odd,
     /// The block of the last page, over all frames.
     last: Option<u32>,
+    /// Whether any page had data, over all frames.
+    pub(crate) has_data: bool,
 }
 
 impl Gather {
     pub(crate) fn new(encoding: Encoding) -> Self {
         let (next, count, odd) = (0, 0, Odd::default());
-        Self { encoding, page_bytes: 4096, builder: None, next, count, odd, last: None }
+        let (last, has_data) = (None, false);
+        Self { encoding, page_bytes: 4096, builder: None, next, count, odd, last, has_data }
     }
 
     pub(crate) const fn set_page_bytes(&mut self, bytes: usize) {
@@ -53,6 +56,7 @@ impl Gather {
         match data {
             None => builder.run(page, 1, RunKind::Zero),
             Some(data) => {
+                self.has_data = true;
                 if data.iter().all(|byte| *byte == 0) {
                     self.odd.full.push(self.count);
                 }

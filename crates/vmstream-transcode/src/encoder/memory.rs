@@ -75,6 +75,17 @@ impl<W: Write> Encoder<W> {
         }
     }
 
+    /// Makes sure that the pages came through here. Firmware alone is some hundred pages that are not zero; where none is, the
+    /// set of channels that has them is not all here, and machine types up to 8.0 send no flush that would tell.
+    pub(super) fn expect_data(&self) -> Result<(), Error> {
+        let is_sent = |block: &BlockHead| block.bytes > 0 && block.gpa.is_none();
+        if self.gather.has_data || !self.blocks.iter().any(is_sent) {
+            return Ok(());
+        }
+        let why = "no page with data came; with multifd, they are in channels of their own";
+        Err(Error::Unsupported { what: "memory", why })
+    }
+
     fn page_record(&mut self, page: &Page, data: Option<&[u8]>) -> Result<(), Error> {
         let Page { block, offset, named } = *page;
         let number = offset.checked_div(self.page_bytes).unwrap_or(0);

@@ -91,6 +91,7 @@ impl<W: Write> Encoder<W> {
     /// Writes what is left, when QEMU's stream has ended.
     pub(crate) fn finish(mut self) -> Result<Writer<W>, Error> {
         self.flush_devices()?;
+        self.expect_data()?;
         self.switch()?;
         self.flush_ops()?;
         Ok(self.writer)

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use vmstream::{Event, Reader, Value};
+use vmstream_qemu::{Event as QemuEvent, RamRecord};
 use vmstream_transcode::{Form, Options, Origin, from_vmstream, open, to_vmstream};
 
 use crate::measure::Sizes;
@@ -42,6 +43,26 @@ fn it_comes_back_as_it_was() {
 
         assert!(back == bytes, "{name}: {} bytes, not {}", back.len(), bytes.len());
     }
+}
+
+/// What the main channel of a multifd set is, where no flush tells: zeros, and no page with data.
+#[test]
+fn a_stream_whose_pages_are_elsewhere_is_refused() {
+    let mut writer = vmstream_qemu::Writer::new(Vec::new());
+    let whole = stream(STREAMS[1]);
+    let copied =
+        vmstream_qemu::Reader::new().read(&mut &*whole, &mut |_, event: &QemuEvent<'_>| {
+            if matches!(event, QemuEvent::Ram(RamRecord::Data { .. })) {
+                return Ok(());
+            }
+            writer.event(event).map_err(io::Error::other)
+        });
+    copied.expect("valid");
+
+    let refused = to_vmstream(&mut &*writer.into_inner(), Vec::new(), &Options::default());
+
+    let refused = refused.map(drop).expect_err("no page has data").to_string();
+    assert!(refused.contains("multifd"), "{refused}");
 }
 
 #[test]
