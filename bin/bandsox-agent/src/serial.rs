@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bandsox_proto::chain;
 use bandsox_proto::mux::{Arrival, Hangup, Link, Role};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::rand::{GetRandomFlags, getrandom};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
 use crate::agent::Agent;
-use crate::console::{chain, say};
+use crate::console::say;
 use crate::{control, server};
 
 /// Name of the port, as the host gives it to the device.

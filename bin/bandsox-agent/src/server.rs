@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use bandsox_proto::chain;
 use bandsox_proto::v2::{
     Ack, DecodeError, ErrorCode, Fault, Listen, Listening, Reply, Request, Shutdown, Stat, preamble,
 };
 
 use crate::agent::Agent;
 use crate::channel::{Connection, RequestError};
-use crate::console::{chain, say};
+use crate::console::say;
 use crate::shutdown::Order;
 use crate::{session, transfer, v1};
 

@@ -7,9 +7,11 @@ use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use bandsox_proto::chain;
+
 use crate::agent::Agent;
 use crate::children::Children;
-use crate::console::{chain, say};
+use crate::console::say;
 use crate::server;
 use crate::signals::Signals;
 

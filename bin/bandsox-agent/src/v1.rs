@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bandsox_files::{
     Action, FileError, Incoming, Metadata, Parents, ReceiveError, SendError, Source, Target,
 };
+use bandsox_proto::chain;
 use bandsox_proto::v1::{
     CHUNK, LineError, LineReader, Malformed, Message, decode_data, encode_chunk, encode_message,
 };
@@ -16,7 +17,6 @@ use md5::{Digest, Md5};
 
 use crate::agent::Agent;
 use crate::channel::Connection;
-use crate::console::chain;
 
 /// v1 carries no mode.
 const MODE: u32 = 0o644;

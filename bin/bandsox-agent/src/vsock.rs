@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::time::Duration;
 
+use bandsox_proto::chain;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with};
 
 use crate::agent::Agent;
-use crate::console::{chain, say};
+use crate::console::say;
 use crate::server;
 
 /// Any address of this guest (`VMADDR_CID_ANY`), so that a new CID after a restore needs nothing.

@@ -32,15 +32,8 @@ pub fn error_code(error: &io::Error) -> ErrorCode {
 /// An error as the message that tells the peer: its whole chain on one line, its code, its errno.
 #[must_use]
 pub fn fault<E: Error + Coded + 'static>(error: &E) -> Fault {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        message.push_str(": ");
-        message.push_str(&error.to_string());
-        cause = error.source();
-    }
     let (code, errno) = error.code();
-    Fault { code, message, errno }
+    Fault { code, message: bandsox_proto::chain(error), errno }
 }
 
 /// Errors that have a code.

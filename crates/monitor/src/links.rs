@@ -77,7 +77,7 @@ impl Links {
         match wanted.or(self.preferred()) {
             Some(Transport::Vsock) => match self.open_vsock(deadline) {
                 Err(error) if wanted.is_none() => {
-                    tracing::warn!(error = %chain(&error), "Vsock connection failed; using serial");
+                    tracing::warn!(error = %bandsox_proto::chain(&error), "Vsock connection failed; using serial");
                     self.open_serial(deadline)
                 }
                 result => result,
@@ -222,16 +222,4 @@ impl Channel {
 
 fn spans(segments: &[Segment]) -> Vec<(u64, u64)> {
     segments.iter().map(|segment| (segment.offset, segment.len)).collect()
-}
-
-/// An error and its sources, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        source = error.source();
-    }
-    line
 }

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bandsox_proto::chain;
 use bandsox_spec::{EngineExit, StopReason, VmId};
 use bandsox_store::{Create, ProcessIdentity, Store};
 
 use crate::driver::Over;
-use crate::links::chain;
 use crate::log;
 use crate::report::Reporter;
 use crate::run::Run;

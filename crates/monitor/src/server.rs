@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use bandsox_client::{Packet, PacketError, PacketListener, PacketSocket};
+use bandsox_proto::chain;
 use bandsox_proto::control::{
     Chosen, ClientHello, ControlError, Fetched, MonitorHello, Nothing, Op, Opened, PathB64, Reply,
     Request, Stored, TransferEvent, Transport, VERSION,
@@ -15,7 +16,7 @@ use bandsox_proto::control::{
 use bandsox_spec::{Command, Phase};
 
 use crate::driver::{Ask, AskError, Event};
-use crate::links::{Channel, Links, OpenError, chain};
+use crate::links::{Channel, Links, OpenError};
 use crate::state::State;
 use crate::transfer::{self, FileFacts, TransferError};
 

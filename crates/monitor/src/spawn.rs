@@ -117,8 +117,9 @@ const MAX_REPORT: u64 = 256 * 1024;
 pub fn spawn(request: &SpawnRequest, on_log: &mut dyn FnMut(&str)) -> Result<Started, SpawnError> {
     let id = || request.id.clone();
     let process = |source| SpawnError::Process { id: id(), source };
-    let store = Store::open(&request.storage, bandsox_store::Create::No)
-        .map_err(|error| SpawnError::Failed { message: crate::links::chain(&error), hint: None })?;
+    let store = Store::open(&request.storage, bandsox_store::Create::No).map_err(|error| {
+        SpawnError::Failed { message: bandsox_proto::chain(&error), hint: None }
+    })?;
     let lock = store
         .try_lock_vm(&request.id)
         .map_err(|source| SpawnError::Lock { id: id(), source })?

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bandsox_proto::chain;
 use bandsox_proto::control::{AgentInfo, Status, Transport};
 use bandsox_spec::{Phase, VmId};
 use bandsox_store::{Create, Lease, Store};
 
 use crate::agent::Ready;
-use crate::links::chain;
 
 /// What the threads of a monitor know of the VM.
 pub(crate) struct State {

@@ -9,6 +9,7 @@
 //! it is bounded, and nothing panics on any input.
 
 mod byte_string;
+mod chain;
 pub mod control;
 mod list;
 pub mod mux;
@@ -16,3 +17,4 @@ pub mod v1;
 pub mod v2;
 
 pub use byte_string::ByteString;
+pub use chain::chain;

@@ -11,13 +11,13 @@ use bandsox_engine::{
     Accelerator, Disk, EngineEvent, EngineInfo, ExitStatus, InheritedFd, LaunchError, LaunchSpec,
     Launcher, Limits, MachineSpec, Process, SealError, SealReport, SerialLink,
 };
+use bandsox_qmp::{Lines, Version, handshake};
 
 use crate::arguments::{Wiring, arguments};
 use crate::commander::Commander;
 use crate::engine::QemuEngine;
 use crate::install::QemuInstall;
 use crate::watch::{StderrTail, Watch};
-use bandsox_qmp::{Lines, Version, handshake};
 
 /// Starts QEMU's process for `machine`. No thread is started and nothing is waited for.
 ///

@@ -7,12 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use bandsox_engine::{EngineEvent, EngineExit, ExitStatus, Process};
+use bandsox_qmp::{Event, Lines, Message};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::Value;
 
 use crate::commander::Listener;
 use crate::interpret::History;
-use bandsox_qmp::{Event, Lines, Message};
 
 /// Everything that the thread owns.
 pub(crate) struct Watch {

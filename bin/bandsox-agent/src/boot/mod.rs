@@ -26,11 +26,12 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use bandsox_proto::chain;
 use bandsox_proto::v2::ShutdownMode;
 
 use crate::agent::Agent;
 use crate::children::Children;
-use crate::console::{chain, say};
+use crate::console::say;
 use crate::shutdown::{self, Disks, GRACE_MS, Order};
 use crate::signals::Signals;
 use crate::{control, serial, vsock};

@@ -124,7 +124,7 @@ pub(super) fn furnish() {
     ];
     for (what, file_system, path, flags, options) in mounts {
         if let Err(error) = mounted(what, file_system, path, flags, options) {
-            say(&crate::console::chain(&error));
+            say(&bandsox_proto::chain(&error));
         }
     }
     for (link, target) in [

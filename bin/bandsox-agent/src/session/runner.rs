@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bandsox_proto::chain;
 use bandsox_proto::v2::{
     Ack, ErrorCode, Exec, Exit, Fault, Reply, Request, Signal, Started, StdinAck, StreamName,
 };
@@ -13,7 +14,6 @@ use rustix::io::Errno;
 
 use crate::agent::Agent;
 use crate::channel::{Connection, RequestError};
-use crate::console::chain;
 use crate::session::client::Client;
 use crate::session::input::Input;
 use crate::session::log::Log;

@@ -2,12 +2,12 @@
 
 use std::io::{self, Read};
 
+use bandsox_erofs::Timestamp;
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
 use super::member::{Kind, Member};
 use super::pax::{self, Records};
 use super::sparse::{BadMap, MapBuilder};
-use bandsox_erofs::Timestamp;
 
 /// Why an archive could not be read. Offsets are bytes from the start of the decompressed archive.
 #[derive(Debug, thiserror::Error)]

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bandsox_erofs::{Builder, Timestamp};
+
 use super::limits::Limits;
 use super::prepare::PrepareError;
 use super::sources::{self, Key};
 use super::{directory, tar};
 use crate::atomic::Unnamed;
 use crate::digest;
-use bandsox_erofs::Builder;
-use bandsox_erofs::Timestamp;
 
 /// An open tar or directory.
 pub(super) enum Source {

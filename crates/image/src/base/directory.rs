@@ -11,12 +11,11 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
+use bandsox_erofs::{Builder, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use super::add::AddError;
 use crate::digest;
-use bandsox_erofs::Builder;
-use bandsox_erofs::Timestamp;
 
 /// Why a directory could not become an image.
 #[derive(Debug, thiserror::Error)]

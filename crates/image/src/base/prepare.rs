@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use bandsox_erofs::FinishError;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::build::{self, Source};
@@ -14,7 +15,6 @@ use super::identity::{ChangedError, Identity};
 use super::limits::Limits;
 use super::tar::TarError;
 use crate::archive::{Compression, is_header};
-use bandsox_erofs::FinishError;
 
 /// A read-only image that a VM can have as its base.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,10 +2,11 @@
 
 use std::io::Read;
 
+use bandsox_erofs::{Attributes, Builder, Node};
+
 use super::add::{AddError, shown, xattrs};
 use super::limits::Limits;
 use crate::archive::{Archive, Kind, Member, ReadError, decoder};
-use bandsox_erofs::{Attributes, Builder, Node};
 
 /// Why a tar could not become an image.
 #[derive(Debug, thiserror::Error)]

@@ -171,7 +171,7 @@ pub enum FetchError {
         source: io::Error,
     },
     /// No mirror had it, and the registry has not either.
-    #[error("no mirror had it ({}), nor the registry", mirrors.iter().map(chain).collect::<Vec<_>>().join("; "))]
+    #[error("no mirror had it ({}), nor the registry", mirrors.iter().map(|it| bandsox_proto::chain(it)).collect::<Vec<_>>().join("; "))]
     Everywhere {
         /// What the mirrors said, in the order in which they were asked.
         mirrors: Vec<FetchError>,
@@ -420,17 +420,6 @@ impl FetchError {
             Verdict::Again(_) | Verdict::OnceMore | Verdict::GiveUp => None,
         }
     }
-}
-
-/// An error and everything behind it, in one line.
-fn chain(error: &FetchError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 fn advice(host: &str, credentials: bool) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::blocking::{Client, ClientBuilder};
 use reqwest::redirect::{Attempt, Policy};
 
-use super::settings::{RegistrySettings, is_loopback, without_port};
+use super::settings::{RegistrySettings, host_of, is_loopback, without_port};
 
 /// A redirect that we do not follow.
 #[derive(Debug, thiserror::Error)]
@@ -42,8 +42,7 @@ pub(super) fn client(
 /// Follows to another host, since that is how registries hand out blobs, but never from TLS to the open wire.
 fn follow(attempt: Attempt<'_>, settings: &RegistrySettings) -> reqwest::redirect::Action {
     let url = attempt.url();
-    let host = url.host_str().unwrap_or_default();
-    let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let host = host_of(url).unwrap_or_default();
     if attempt.previous().len() > MAX_REDIRECTS {
         attempt.error(RedirectError::TooMany)
     } else if url.scheme() != "https" && !settings.allows_http(&host) {

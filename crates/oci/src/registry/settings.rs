@@ -127,10 +127,15 @@ impl TryFrom<String> for Mirror {
             _ => return Err(error()),
         };
         let plain = url.path() == "/" && url.query().is_none() && url.username().is_empty();
-        let host = url.host_str().filter(|_| plain).ok_or_else(error)?;
-        let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let host = host_of(&url).filter(|_| plain).ok_or_else(error)?;
         Ok(Self { scheme, host })
     }
+}
+
+/// `HOST[:PORT]` of a URL, as [`RegistrySettings::allows_http`] takes it.
+pub(super) fn host_of(url: &Url) -> Option<String> {
+    let host = url.host_str()?;
+    Some(url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))
 }
 
 /// Whether a host name, without its port, is this machine.

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::credentials::Credential;
 use super::http;
 use super::pace::Paced;
-use super::settings::RegistrySettings;
+use super::settings::{RegistrySettings, host_of};
 use super::unreachable::failure;
 use crate::blobs::{FetchError, Patience};
 
@@ -108,8 +108,7 @@ pub(super) fn request(
 ) -> Result<Authorization, TokenError> {
     let bad_realm = || TokenError::Realm { realm: realm.chars().take(200).collect() };
     let mut url = Url::parse(realm).map_err(|_| bad_realm())?;
-    let host = url.host_str().ok_or_else(bad_realm)?;
-    let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let host = host_of(&url).ok_or_else(bad_realm)?;
     if url.scheme() != "https" && !(url.scheme() == "http" && settings.allows_http(&host)) {
         return Err(bad_realm());
     }

@@ -7,7 +7,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::Url;
 use rustls::{CertificateError, Error as TlsError};
 
-use super::settings::is_loopback;
+use super::settings::{host_of, is_loopback, without_port};
 use crate::blobs::FetchError;
 
 /// Why there is no connection to a host.
@@ -49,13 +49,12 @@ impl Unreachable {
 /// What an error of a request to `url` means.
 pub(super) fn failure(url: &str, error: reqwest::Error) -> FetchError {
     let (source, parsed) = (error.without_url(), Url::parse(url).ok());
-    let bare = parsed.as_ref().and_then(Url::host_str).unwrap_or(url).to_owned();
-    let port = parsed.as_ref().and_then(Url::port);
-    let host = port.map_or_else(|| bare.clone(), |port| format!("{bare}:{port}"));
+    let host = parsed.as_ref().and_then(host_of).unwrap_or_else(|| url.to_owned());
     if let Some(tls) = tls_error(&source) {
         return Unreachable::Tls { host, source: tls.clone() }.into();
     }
-    let proxy = (source.is_connect() && !is_loopback(&bare)).then(|| proxy_to(url)).flatten();
+    let proxy =
+        (source.is_connect() && !is_loopback(without_port(&host))).then(|| proxy_to(url)).flatten();
     match proxy {
         Some(proxy) => Unreachable::Proxy { host, proxy, source }.into(),
         None => FetchError::Request { url: url.to_owned(), source },

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
+use bandsox_erofs::{Attributes, Builder, InodeId, Node, Timestamp, Xattr};
 use rustix::fs::{
     FileType, Mode, OFlags, SeekFrom, Stat, fstat, lgetxattr, llistxattr, llistxattr_query, major,
     minor, openat, readlinkat, seek,
@@ -15,8 +16,6 @@ use rustix::io::Errno;
 use super::walk::{Entry, Step, walk};
 use super::{DirectoryError, unreadable};
 use crate::base::add::{AddError, shown, xattrs};
-use bandsox_erofs::Timestamp;
-use bandsox_erofs::{Attributes, Builder, InodeId, Node, Xattr};
 
 /// Adds everything below `root`.
 pub(super) fn add(builder: &mut Builder, root: BorrowedFd<'_>) -> Result<(), DirectoryError> {

@@ -6,13 +6,14 @@
 use std::collections::HashSet;
 use std::io::Read;
 
+use bandsox_erofs::{Builder, InodeId, Node, Tree, TreeError, components, held_bytes};
+
 use super::super::add::{AddError, shown};
 use super::super::limits::Limits;
 use super::super::tar::{self, Addition, TarError};
 use super::error::LayerError;
 use super::whiteout::{BadName, Meaning, is_bookkeeping, meaning};
 use crate::archive::Archive;
-use bandsox_erofs::{Builder, InodeId, Node, Tree, TreeError, components, held_bytes};
 
 /// The changes of one layer.
 #[derive(Debug, Default)]

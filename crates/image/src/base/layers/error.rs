@@ -3,9 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use bandsox_erofs::FinishError;
+
 use super::super::prepare::PrepareError;
 use super::super::tar::TarError;
-use bandsox_erofs::FinishError;
 
 /// Why one layer could not be applied.
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use bandsox_erofs::Builder;
+
 use super::build;
 use super::limits::Limits;
 use super::prepare::Base;
@@ -21,7 +23,6 @@ use super::sources::{self, Key};
 use super::tar::TarError;
 use crate::archive::ReadError;
 use crate::atomic::Unnamed;
-use bandsox_erofs::Builder;
 
 use changes::Changes;
 use content::Content;

@@ -1,12 +1,12 @@
 //! One test for each rule by which layers change what is below them.
 
 use ::tar::{EntryType, Header};
+use bandsox_erofs::testing::{impossible_names, listing};
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof};
 use proptest::sample::select;
 
 use super::*;
-use bandsox_erofs::testing::{impossible_names, listing};
 
 /// An archive from a description: `dir/`, `file=content`, `link -> target`, `name => hard link's target`.
 fn archive(members: &[&str]) -> Vec<u8> {
