@@ -4,7 +4,8 @@ use std::io::{self, Read, Write};
 use std::ops::Range;
 
 use vmstream::Writer;
-use vmstream::message::{Encoding, Hello, Producer, Purpose};
+use vmstream::contract::Attribute;
+use vmstream::message::{Encoding, Hello, Producer, Purpose, Verdict};
 use vmstream_qemu::{BlockHead, Event, RamRecord, Reader};
 
 use crate::encoder::Encoder;
@@ -23,6 +24,12 @@ pub struct Options {
     pub reader: Reader,
     /// The blocks of memory, if they are known before: those of a file that can be mapped must be. See [`memory`].
     pub memory: Vec<BlockHead>,
+    /// What is known of the machine besides: its contract.
+    pub contract: Vec<Attribute>,
+    /// What a destination said of it, to be kept in the stream.
+    pub verdict: Option<Verdict>,
+    /// Whether a stream that cannot be finished ends with a frame that says why, for whoever reads it at the same time.
+    pub aborts: bool,
 }
 
 impl Default for Options {
@@ -34,6 +41,9 @@ impl Default for Options {
             index: false,
             reader: Reader::new(),
             memory: Vec::new(),
+            contract: Vec::new(),
+            verdict: None,
+            aborts: false,
         }
     }
 }
@@ -55,10 +65,13 @@ pub fn to_vmstream<W: Write>(
     hello.needs = vec!["late-schemas".to_owned()];
     let mut encoder = Encoder::new(Writer::new(out, &hello)?, options);
     let read = options.reader.read(source, &mut encoder);
-    if let Some(failed) = encoder.take_failure() {
+    let failed = encoder.take_failure().or_else(|| read.err().map(Error::from));
+    if let Some(failed) = failed {
+        if options.aborts {
+            encoder.abort(&failed);
+        }
         return Err(failed);
     }
-    read?;
     let writer = encoder.finish()?;
     Ok(if options.index { writer.finish_with_index()? } else { writer.finish()? })
 }
