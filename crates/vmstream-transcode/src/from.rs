@@ -32,6 +32,20 @@ pub enum Form {
 ///
 /// [`Error`]: what was written then is no whole stream. [`Error::Moved`] if only [`Form::Precopy`] can be written.
 pub fn from_vmstream<R: Read, W: Write>(source: R, out: W, form: Form) -> Result<W, Error> {
+    from_vmstream_watched(source, out, form, &mut |_| {})
+}
+
+/// The same, and `seen` sees each event before it is written.
+///
+/// # Errors
+///
+/// As [`from_vmstream`].
+pub fn from_vmstream_watched<R: Read, W: Write>(
+    source: R,
+    out: W,
+    form: Form,
+    seen: &mut dyn FnMut(&Event),
+) -> Result<W, Error> {
     let mut reader = Reader::new(source);
     let mut queue = Queue::default();
     let mut target = match form {
@@ -40,6 +54,7 @@ pub fn from_vmstream<R: Read, W: Write>(source: R, out: W, form: Form) -> Result
     };
     let mut noted = false;
     while let Some(event) = reader.next_event()? {
+        seen(&event);
         match event {
             Event::Hello(hello) if hello.purpose != Purpose::State => {
                 return Err(Error::notes("it is no machine's state"));

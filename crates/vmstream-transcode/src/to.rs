@@ -2,10 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use vmstream::Writer;
 use vmstream::contract::Attribute;
-use vmstream::message::{Encoding, Hello, Producer, Purpose, Verdict};
+use vmstream::message::{Encoding, Hello, Manifest, Producer, Purpose, Verdict};
 use vmstream_qemu::{BlockHead, Event, RamRecord, Reader};
 
 use crate::encoder::Encoder;
@@ -28,6 +29,8 @@ pub struct Options {
     pub contract: Vec<Attribute>,
     /// What a destination said of it, to be kept in the stream.
     pub verdict: Option<Verdict>,
+    /// Filled with the manifest as soon as it has been written.
+    pub manifest: Arc<OnceLock<Manifest>>,
     /// Whether a stream that cannot be finished ends with a frame that says why, for whoever reads it at the same time.
     pub aborts: bool,
 }
@@ -43,6 +46,7 @@ impl Default for Options {
             memory: Vec::new(),
             contract: Vec::new(),
             verdict: None,
+            manifest: Arc::default(),
             aborts: false,
         }
     }
