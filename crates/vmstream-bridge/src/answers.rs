@@ -8,6 +8,7 @@ use vmstream::{Event, Map, Reader, Value, Writer};
 use vmstream_qemu::{Answer, ReadError, read_answers, write_answer};
 
 use crate::error::BridgeError;
+use crate::memory::Memory;
 
 /// The note that has what is no request.
 const NOTE: &str = "qemu";
@@ -17,7 +18,7 @@ const NOTE: &str = "qemu";
 pub(crate) fn forward<W: Write>(
     mut qemu: impl Read,
     answers: &mut Writer<W>,
-    manifest: &OnceLock<Manifest>,
+    memory: &Memory,
 ) -> Result<Option<u32>, BridgeError> {
     let mut failed = None;
     let mut shut = None;
@@ -26,16 +27,14 @@ pub(crate) fn forward<W: Write>(
         if let Answer::Shut(code) = answer {
             shut = Some(code);
         }
-        let manifest = manifest.get();
-        let written = write(answer, answers, manifest, &mut region);
-        written.map_err(|error| {
+        write(answer, answers, memory, &mut region).map_err(|error| {
             failed = Some(error);
             std::io::ErrorKind::Other.into()
         })
     });
     match (failed, read) {
         (Some(failed), _) => Err(failed),
-        (None, Err(ReadError::Io { .. })) | (None, Ok(())) => Ok(shut),
+        (None, Err(ReadError::Io { .. }) | Ok(())) => Ok(shut),
         (None, Err(error)) => Err(error.into()),
     }
 }
@@ -43,21 +42,19 @@ pub(crate) fn forward<W: Write>(
 fn write<W: Write>(
     answer: Answer,
     answers: &mut Writer<W>,
-    manifest: Option<&Manifest>,
+    memory: &Memory,
     last: &mut Option<u32>,
 ) -> Result<(), BridgeError> {
     let value = match answer {
         Answer::RequestPages { block, offset, bytes } => {
-            let none = BridgeError::Talk { what: "QEMU asks for pages of a block that it lacks" };
-            let manifest = manifest.ok_or(none)?;
             if let Some(block) = block {
-                let mut regions = (0..).zip(&manifest.memory);
-                *last =
-                    regions.find(|(_, region)| *region.name == *block).map(|(number, _)| number);
+                *last = memory.region(&block);
             }
-            let none = BridgeError::Talk { what: "QEMU asks for pages of a block that it lacks" };
-            let region = last.ok_or(none)?;
-            let pages = |bytes: u64| bytes.checked_div(manifest.page_size).unwrap_or(0);
+            let asked = last.zip(memory.page_size());
+            let (region, page) = asked.ok_or(BridgeError::Talk {
+                what: "QEMU asks for pages of a block that it lacks",
+            })?;
+            let pages = |bytes: u64| bytes.checked_div(page).unwrap_or(0);
             let (first, count) = (pages(offset), pages(bytes.into()));
             answers.request(&[Request { region, first, count }])?;
             return Ok(answers.flush()?);

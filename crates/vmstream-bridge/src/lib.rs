@@ -25,6 +25,7 @@
 mod answers;
 mod error;
 mod machine;
+mod memory;
 mod offer;
 mod receive;
 mod send;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use vmstream_qmp::Contract;
 
 use crate::error::BridgeError;
+use crate::memory::{Block, blocks};
 
 /// How long QEMU may take for one answer: while it stops a guest it answers nobody.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -93,6 +94,23 @@ impl Machine {
     pub(crate) fn set_parameter(&mut self, name: &str, value: u64) -> Result<(), BridgeError> {
         self.client.run("migrate-set-parameters", json!({ name: value }))?;
         Ok(())
+    }
+
+    /// How many networks of the kind `user` there are. QMP itself does not tell.
+    pub(crate) fn user_networks(&mut self) -> Result<u32, BridgeError> {
+        let count = self.monitor("info network")?.matches(",type=user,").count();
+        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+
+    /// The blocks of memory that there are. QMP itself does not tell.
+    pub(crate) fn blocks(&mut self) -> Result<Vec<Block>, BridgeError> {
+        Ok(blocks(&self.monitor("info ramblock")?))
+    }
+
+    fn monitor(&mut self, line: &str) -> Result<String, BridgeError> {
+        let command = json!({ "command-line": line });
+        let answer = self.client.run("human-monitor-command", command)?;
+        Ok(answer.as_str().unwrap_or_default().to_owned())
     }
 
     /// Has QEMU send its guest into a socket; this is the other end.

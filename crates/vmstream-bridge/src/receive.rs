@@ -4,18 +4,19 @@ use std::io::{BufReader, BufWriter, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use vmstream::contract::Comparison;
-use vmstream::message::{Hello, Manifest, Purpose};
+use vmstream::message::{Hello, Purpose};
 use vmstream::{Event, Finding, Writer};
 use vmstream_qmp::Contract;
-use vmstream_transcode::{Form, from_vmstream_watched};
+use vmstream_transcode::{Form, Way, from_vmstream_by};
 
 use crate::error::BridgeError;
 use crate::machine::Machine;
+use crate::memory::Memory;
 use crate::offer::{Offer, Reply, SHARED, compare};
 use crate::wire::{Address, Listener, Wire};
 use crate::{News, Outcome, answers};
@@ -104,11 +105,11 @@ fn answer(
     Ok(comparison)
 }
 
-/// How the two directions ended.
-struct Ends {
-    state: Result<(), BridgeError>,
-    /// What QEMU shut its return path with.
-    shut: Result<Option<u32>, BridgeError>,
+/// What of the destination is not in its contract: where the host's part of a stream goes.
+struct Host {
+    memory: Memory,
+    /// Networks of the kind `user`.
+    networks: u32,
 }
 
 /// Takes the guest.
@@ -121,10 +122,14 @@ fn take(
     let hello = Hello { purpose: Purpose::Answer, ..contract.hello() };
     let mut answers = Writer::new(BufWriter::new(wire.try_clone()?), &hello)?;
     answers.flush()?;
-    let ended = machine.migrate_incoming().and_then(|qemu| {
-        let ends = carry(&qemu, &wire, input, &mut answers);
+    let taken = || {
+        let memory = Memory::new(machine.blocks()?);
+        let host = Host { memory, networks: machine.user_networks()? };
+        let qemu = machine.migrate_incoming()?;
+        let ends = carry(&qemu, &host, &wire, input, &mut answers);
         outcome(machine, ends)
-    });
+    };
+    let ended = taken();
     match &ended {
         Ok(_) => drop(answers.finish()?),
         // If it cannot be told, the end of the connection tells the source enough.
@@ -134,66 +139,81 @@ fn take(
     ended
 }
 
+/// How the two directions ended.
+struct Ends {
+    state: Result<(), BridgeError>,
+    /// What QEMU shut its return path with.
+    shut: Result<Option<u32>, BridgeError>,
+    /// Whether the stream ended first, and not because QEMU took no more of it.
+    is_streams_fault: bool,
+}
+
 /// Carries the stream to QEMU, and QEMU's answers back, until both end.
 fn carry(
     qemu: &UnixStream,
+    host: &Host,
     wire: &Wire,
     input: BufReader<Wire>,
     answers: &mut Writer<BufWriter<Wire>>,
 ) -> Ends {
-    let manifest = OnceLock::new();
-    let manifest_seen = |event: &Event| {
-        if let Event::Manifest(seen) = event {
-            // There is one in a stream.
-            drop(manifest.set(Manifest::clone(seen)));
-        }
-    };
-    let state = || -> Result<(), BridgeError> {
-        let out = BufWriter::with_capacity(BUFFER, qemu.try_clone()?);
-        let mut out =
-            from_vmstream_watched(input, out, Form::Same, &mut |event| manifest_seen(event))?;
-        Ok(out.flush()?)
-    };
+    let has_ended = AtomicBool::new(false);
     thread::scope(|scope| {
         let state = scope.spawn(|| {
-            let ended = state();
+            let ended = state(qemu, host, input);
+            let at_fault = ended.as_ref().is_err_and(|error| !is_broken_pipe(error));
+            let is_first = at_fault && !has_ended.load(Ordering::SeqCst);
             if ended.is_err() {
                 // QEMU must not wait for more.
                 drop(qemu.shutdown(Shutdown::Both));
             }
-            ended
+            (ended, is_first)
         });
         let shut = qemu.try_clone().map_err(BridgeError::from);
-        let shut = shut.and_then(|qemu| answers::forward(qemu, answers, &manifest));
+        let shut = shut.and_then(|qemu| answers::forward(qemu, answers, &host.memory));
         if !matches!(shut, Ok(Some(0))) {
             // Nobody takes what may still come.
+            has_ended.store(true, Ordering::SeqCst);
             wire.stop_reading();
         }
-        let gone = || Err(BridgeError::Talk { what: "a thread is gone" });
-        Ends { state: state.join().unwrap_or_else(|_| gone()), shut }
+        let gone = |_| (Err(BridgeError::Talk { what: "a thread is gone" }), true);
+        let (state, is_streams_fault) = state.join().unwrap_or_else(gone);
+        Ends { state, shut, is_streams_fault }
     })
+}
+
+/// Carries the stream to QEMU.
+///
+/// A user network is the host's: its state goes to one that the destination has, and nowhere if there is none.
+fn state(qemu: &UnixStream, host: &Host, input: BufReader<Wire>) -> Result<(), BridgeError> {
+    let out = BufWriter::with_capacity(BUFFER, qemu.try_clone()?);
+    let way = Way {
+        form: Form::Same,
+        seen: &mut |event| match event {
+            Event::Manifest(manifest) => host.memory.learn(manifest),
+            _ => Ok(()),
+        },
+        renamed: &|name| host.memory.name_there(name),
+        is_left_out: &|head| &*head.name == "slirp" && head.instance_id >= host.networks,
+    };
+    let mut out = from_vmstream_by(input, out, way)?;
+    Ok(out.flush()?)
 }
 
 /// What became of it.
 fn outcome(machine: &mut Machine, ends: Ends) -> Result<String, BridgeError> {
-    let by_qemu = match ends.shut? {
-        Some(0) => return ends.state.and_then(|()| started(machine)),
-        Some(code) => format!("it took the stream and then failed ({code})"),
-        None => "it ended the connection".to_owned(),
+    let Ends { state, shut, is_streams_fault } = ends;
+    let by_qemu = match shut {
+        Err(error) if !is_streams_fault => return Err(error),
+        Ok(Some(0)) => return state.and_then(|()| started(machine)),
+        Ok(Some(code)) => format!("it took the stream and failed ({code})"),
+        Ok(None) | Err(_) => "it ended the connection".to_owned(),
     };
-    // QEMU hangs up on a broken stream; whose fault that is, the sender's end tells.
-    if let Err(error) = &ends.state
-        && !is_broken_pipe(error)
-        && !matches!(machine.progress(), Ok(progress) if progress.error.is_some())
-    {
-        return ends.state.map(|()| String::new());
+    if is_streams_fault {
+        state?;
     }
     let said = machine.progress().ok().and_then(|progress| progress.error);
-    let hint = "; its standard error may say more";
-    Err(BridgeError::Qemu {
-        who: "the destination's QEMU",
-        why: said.unwrap_or_else(|| format!("{by_qemu}{hint}")),
-    })
+    let why = said.unwrap_or_else(|| format!("{by_qemu}; its standard error may say more"));
+    Err(BridgeError::Qemu { who: "the destination's QEMU", why })
 }
 
 /// Waits until QEMU has the guest as the source had it.

@@ -38,6 +38,6 @@ mod to;
 
 pub use back::Misfit;
 pub use error::Error;
-pub use from::{Form, from_vmstream, from_vmstream_watched};
+pub use from::{Form, Way, from_vmstream, from_vmstream_by};
 pub use open::{Origin, Stream, cause, open, open_file};
 pub use to::{Options, memory, to_vmstream};

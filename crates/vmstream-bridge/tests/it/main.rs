@@ -5,8 +5,8 @@
 #[path = "../../../vmstream-qemu/tests/it/bed/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "other tests use the rest of it")]
 mod bed;
+mod breaks;
 #[path = "../../../vmstream-qmp/tests/it/cases.rs"]
-#[expect(dead_code, reason = "what is harmless is tested where contracts are")]
 mod cases;
 #[path = "../../../vmstream-qmp/tests/it/machine.rs"]
 #[expect(dead_code, reason = "contracts are read by what is tested")]

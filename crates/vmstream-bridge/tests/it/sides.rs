@@ -1,5 +1,7 @@
 //! A sender and a receiver, beside their QEMUs.
 
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
@@ -39,6 +41,38 @@ impl Receiver {
     pub(crate) fn end(self) -> (Result<Outcome<String>, BridgeError>, Option<Comparison>) {
         self.thread.join().expect("it does not panic")
     }
+}
+
+/// What a network does to a stream behind so many bytes of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    Ends,
+    ChangesABit,
+}
+
+/// A network between sender and receiver that does not carry everything. The receiver is behind the address.
+pub(crate) fn network(to: &Address, after: usize, fault: Fault) -> Address {
+    let Address::Tcp(to) = to.clone() else { panic!("{to} is no address of a network") };
+    let listener = TcpListener::bind("127.0.0.1:0").expect("it can listen");
+    let address = listener.local_addr().expect("an address").to_string();
+    thread::spawn(move || {
+        let (mut near, _) = listener.accept().expect("a sender");
+        let mut far = TcpStream::connect(to).expect("a receiver");
+        let (mut back, mut there) =
+            (far.try_clone().expect("a clone"), near.try_clone().expect("a clone"));
+        // Either side may end it.
+        thread::spawn(move || drop(io::copy(&mut back, &mut there)));
+        drop(io::copy(&mut (&mut near).take(after as u64), &mut far));
+        if let Fault::ChangesABit = fault {
+            let mut byte = [0];
+            if near.read_exact(&mut byte).is_ok() {
+                drop(far.write_all(&[byte[0] ^ 1]));
+            }
+            drop(io::copy(&mut near, &mut far));
+        }
+        drop((near.shutdown(Shutdown::Both), far.shutdown(Shutdown::Both)));
+    });
+    Address::Tcp(address)
 }
 
 /// What to send there, by QEMU's own settings.
