@@ -4,14 +4,13 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::hint::black_box;
-use std::io::{self, Write};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use vmstream::frame::{HEADER_BYTES, Kind};
 use vmstream::message::{Hello, Purpose, Switch, SwitchMode};
 use vmstream::writer::Finality;
-use vmstream_qemu::{Event, RamRecord, Reader, Writer};
+use vmstream_qemu::{Event, Reader};
 use vmstream_transcode::{Form, Options, from_vmstream, to_vmstream};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -19,8 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let whole = std::fs::read(path)?;
     sizes(&ours(&whole)?)?;
     records(&ours(&whole)?)?;
-    times("all of it", &whole, 5)?;
-    times("without pages", &without_pages(&whole)?, 31)
+    times(&whole, 5)
 }
 
 fn ours(mut theirs: &[u8]) -> Result<Vec<u8>, vmstream_transcode::Error> {
@@ -99,7 +97,7 @@ fn records(stream: &[u8]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn times(what: &str, theirs: &[u8], runs: usize) -> Result<(), Box<dyn Error>> {
+fn times(theirs: &[u8], runs: usize) -> Result<(), Box<dyn Error>> {
     let stream = ours(theirs)?;
     let there = median(runs, || ours(theirs).map(drop))?;
     let back = median(runs, || {
@@ -118,7 +116,7 @@ fn times(what: &str, theirs: &[u8], runs: usize) -> Result<(), Box<dyn Error>> {
         }
         Ok::<_, vmstream::ReadError>(())
     })?;
-    println!("{what}: QEMU's {} bytes, ours {}", theirs.len(), stream.len());
+    println!("QEMU's {} bytes, ours {}", theirs.len(), stream.len());
     println!("  QEMU's read {parse:?}, as ours {there:?}, ours read {read:?}, back {back:?}");
     Ok(())
 }
@@ -132,16 +130,4 @@ fn median<E>(runs: usize, mut work: impl FnMut() -> Result<(), E>) -> Result<Dur
     }
     times.sort_unstable();
     Ok(times.get(runs / 2).copied().unwrap_or_default())
-}
-
-/// The stream without its pages, so that only state is left to be measured.
-fn without_pages(theirs: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
-    let mut writer = Writer::new(Vec::new());
-    Reader::new().read(&mut &*theirs, &mut |_: Range<u64>, event: &Event<'_>| {
-        let page = matches!(event, Event::Ram(RamRecord::Fill { .. } | RamRecord::Data { .. }));
-        if page { Ok(()) } else { writer.event(event).map_err(io::Error::other) }
-    })?;
-    let mut out = writer.into_inner();
-    out.flush()?;
-    Ok(out)
 }
