@@ -40,4 +40,4 @@ pub use back::Misfit;
 pub use error::Error;
 pub use from::{Form, from_vmstream};
 pub use open::{Origin, Stream, cause, open, open_file};
-pub use to::{Options, memory, to_vmstream};
+pub use to::{Content, Options, memory, to_vmstream};

@@ -5,16 +5,30 @@ use std::ops::Range;
 
 use vmstream::Writer;
 use vmstream::message::{Encoding, Hello, Producer, Purpose};
+use vmstream::writer::Compress;
 use vmstream_qemu::{BlockHead, Event, RamRecord, Reader};
 
 use crate::encoder::Encoder;
 use crate::error::Error;
+
+/// How much of a stream of QEMU's becomes ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Content {
+    /// All of it, so that it can be QEMU's again.
+    #[default]
+    All,
+    /// What the machine is and the state of its devices: to be read at once, so nothing is packed. Pages are passed over,
+    /// and nothing leads back.
+    State,
+}
 
 /// How a stream of QEMU's becomes one of ours.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Who is said to have made the stream; QEMU's own does not say which version wrote it.
     pub producer: Producer,
+    /// How much of it is wanted.
+    pub content: Content,
     /// How pages are stored.
     pub encoding: Encoding,
     /// Whether an index follows, for readers that can seek.
@@ -30,6 +44,7 @@ impl Default for Options {
         let (name, version) = ("vmstream-transcode".to_owned(), env!("CARGO_PKG_VERSION"));
         Self {
             producer: Producer { name, version: version.to_owned() },
+            content: Content::All,
             encoding: Encoding::Raw,
             index: false,
             reader: Reader::new(),
@@ -53,7 +68,12 @@ pub fn to_vmstream<W: Write>(
     let mut hello = Hello::new("", "", Purpose::State);
     hello.producer = options.producer.clone();
     hello.needs = vec!["late-schemas".to_owned()];
-    let mut encoder = Encoder::new(Writer::new(out, &hello)?, options);
+    let mut writer = Writer::new(out, &hello)?;
+    if options.content == Content::State {
+        // It is read where it is made: what is packed would be unpacked at once.
+        writer.compress(Compress::Nothing);
+    }
+    let mut encoder = Encoder::new(writer, options);
     let read = options.reader.read(source, &mut encoder);
     if let Some(failed) = encoder.take_failure() {
         return Err(failed);

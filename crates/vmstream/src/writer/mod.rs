@@ -161,14 +161,16 @@ impl<W: Write> Writer<W> {
     pub fn schema_as(&mut self, id: u32, schema: &Schema) -> Result<(), WriteError> {
         let document = schema.document();
         let again = self.check(Schema::parse(&document))?;
-        let value = Value::Map(Map::new().with("id", id).with("schema", document.clone()));
         if self.session.schemas().contains_key(&id) {
             return Err(self.broken(Broken::new(Rule::O2).path("id").found(id)));
         }
-        let bytes = u64::try_from(encode(&value).len()).unwrap_or(u64::MAX);
+        let values = document.count();
+        let value = Value::Map(Map::new().with("id", id).with("schema", document));
+        let bytes = self.encoded(&value)?;
+        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let offset = self.offset();
-        self.metadata(Kind::Schema, 0, &value)?;
-        let learnt = self.session.learn_schema(id, Arc::new(again), &document, bytes);
+        self.packed(Kind::Schema, 0, &bytes)?;
+        let learnt = self.session.learn_schema(id, Arc::new(again), values, count);
         self.check(learnt)?;
         self.index.schemas.push((id, offset));
         Ok(())
