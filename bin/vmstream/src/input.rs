@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use vmstream::Reader;
 use vmstream::archive::Archive;
-use vmstream_transcode::{Options, Stream};
+use vmstream::writer::Compress;
+use vmstream_transcode::{Content, Options, Stream};
 
 /// Any source of bytes.
 pub(crate) type Source = Box<dyn Read + Send>;
 
-/// Bytes that are read at once.
-const BUFFER: usize = 256 << 10;
+/// Bytes that are read at once, but for what is asked for in longer pieces: that is not copied once more.
+const BUFFER: usize = 64 << 10;
 
 /// Where bytes come from, as the command line names it.
 pub(crate) fn bytes(path: &Path) -> anyhow::Result<Source> {
@@ -40,11 +41,17 @@ pub(crate) fn stream(path: &Path) -> anyhow::Result<Reader<Source>> {
     Ok(Reader::new(Box::new(either(path, Options::default())?)))
 }
 
-/// A stream of either format in a file that can be read anywhere; nothing for what can only be read from front to back.
+/// A stream of either format, for what it says of the machine and its devices: pages of QEMU's do not become ours.
+pub(crate) fn state(path: &Path) -> anyhow::Result<Reader<Source>> {
+    let options = read_here();
+    Ok(Reader::new(Box::new(either(path, options)?)))
+}
+
+/// A stream of either format in a file that can be read anywhere, QEMU's without its pages; nothing for what can only be read from front to back.
 pub(crate) fn archive(path: &Path) -> anyhow::Result<Option<Archive<File>>> {
     let Some(file) = regular(path)? else { return Ok(None) };
-    let (_, file) =
-        vmstream_transcode::open_file(file, &Options::default()).with_context(|| shown(path))?;
+    let options = read_here();
+    let (_, file) = vmstream_transcode::open_file(file, &options).with_context(|| shown(path))?;
     Archive::open(file).with_context(|| shown(path)).map(Some)
 }
 
@@ -93,4 +100,9 @@ impl Draft {
         file.persist(&path).with_context(|| shown(&path))?;
         Ok(())
     }
+}
+
+/// State to be read where it is made: what is packed would be unpacked at once.
+fn read_here() -> Options {
+    Options { content: Content::State, compress: Compress::Nothing, ..Options::default() }
 }

@@ -58,7 +58,7 @@ fn find(file: &Path, wanted: &str) -> anyhow::Result<Option<Json>> {
 
 /// As a pipe has it: all of it, once.
 fn find_in_order(file: &Path, wanted: &str) -> anyhow::Result<Option<Json>> {
-    let mut reader = input::stream(file)?;
+    let mut reader = input::state(file)?;
     let mut found: Option<(usize, Option<Json>)> = None;
     while let Some(event) = reader.next_event()? {
         match event {

@@ -31,7 +31,7 @@ pub(crate) struct SchemaArgs {
 }
 
 pub(crate) fn run(args: &SchemaArgs) -> anyhow::Result<ExitCode> {
-    let mut reader = input::stream(&args.file)?;
+    let mut reader = input::state(&args.file)?;
     let mut found = Vec::new();
     let name = || args.file.display().to_string();
     while let Some(event) = reader.next_event().with_context(name)? {

@@ -10,6 +10,7 @@ use super::Encoder;
 use crate::error::Error;
 use crate::groups::kind_of;
 use crate::op::Op;
+use crate::to::Content;
 
 impl<W: Write> Encoder<W> {
     pub(super) fn ram(&mut self, record: &RamRecord<'_>) -> Result<(), Error> {
@@ -44,6 +45,9 @@ impl<W: Write> Encoder<W> {
             RamRecord::MappedZeros { block, offset, bytes } => {
                 let pages = |bytes: &u64| bytes.checked_div(self.page_bytes).unwrap_or(0);
                 let (first, count) = (pages(offset), pages(bytes));
+                if self.content == Content::State {
+                    return Ok(());
+                }
                 if !self.gather.takes(*block, first) {
                     self.flush_pages()?;
                 }
@@ -95,6 +99,10 @@ impl<W: Write> Encoder<W> {
     fn page(&mut self, at: (u32, u64), data: Option<&[u8]>, named: bool) -> Result<(), Error> {
         if !self.described {
             self.manifest()?;
+        }
+        if self.content == Content::State {
+            self.gather.has_data |= data.is_some();
+            return Ok(());
         }
         if !self.gather.takes(at.0, at.1) {
             self.flush_pages()?;
