@@ -44,9 +44,14 @@ impl Gather {
         })
     }
 
+    /// Whether one expects that a page of that block names it.
+    pub(crate) fn names(&self, block: u32) -> bool {
+        self.last != Some(block)
+    }
+
     /// Adds a page; zero if it has no data. `named` is whether it named its block.
     pub(crate) fn page(&mut self, (block, page): (u32, u64), data: Option<&[u8]>, named: bool) {
-        if named != (self.last != Some(block)) {
+        if named != self.names(block) {
             self.odd.named.push(self.count);
         }
         self.last = Some(block);

@@ -1,12 +1,15 @@
 //! Memory: blocks, pages, the manifest.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use vmstream::WriteError;
 use vmstream::message::{Manifest, Region};
 use vmstream_qemu::{BlockHead, Page, RamRecord};
 
 use super::Encoder;
+use crate::channels::Channels;
+use crate::earlier::{Earlier, Room};
 use crate::error::Error;
 use crate::groups::kind_of;
 use crate::op::Op;
@@ -56,20 +59,18 @@ impl<W: Write> Encoder<W> {
                 Err(Error::Unsupported { what: "a page of one byte over and over", why })
             }
             RamRecord::Data { page, data } => self.page_record(page, Some(data)),
-            RamRecord::Xbzrle { .. } => {
-                let why = "it needs what the page was; turn the capability xbzrle off";
-                Err(Error::Unsupported { what: "a difference of a page", why })
-            }
+            RamRecord::Xbzrle { page, encoding: _, data } => self.difference(page, data),
             RamRecord::MultifdFlush if self.blocks.iter().any(|block| block.mapped.is_some()) => {
                 self.op(Op::Flush)
             }
             RamRecord::MultifdFlush => {
-                let why = "its pages are in channels of their own";
-                Err(Error::Unsupported { what: "multifd", why })
+                self.flush_of_channels()?;
+                self.op(Op::Flush)
             }
             RamRecord::End => {
-                self.op(Op::RamEnd)?;
-                self.manifest()
+                self.manifest()?;
+                self.end_of_memory()?;
+                self.op(Op::RamEnd)
             }
             _ => Err(Error::Unsupported { what: "a record of memory", why: "it is not known" }),
         }
@@ -86,18 +87,26 @@ impl<W: Write> Encoder<W> {
         Err(Error::Unsupported { what: "memory", why })
     }
 
-    fn page_record(&mut self, page: &Page, data: Option<&[u8]>) -> Result<(), Error> {
+    pub(super) fn page_record(&mut self, page: &Page, data: Option<&[u8]>) -> Result<(), Error> {
         let Page { block, offset, named } = *page;
         let number = offset.checked_div(self.page_bytes).unwrap_or(0);
         self.page((block, number), data, named)
     }
 
-    fn page(&mut self, at: (u32, u64), data: Option<&[u8]>, named: bool) -> Result<(), Error> {
+    pub(super) fn page(
+        &mut self,
+        at: (u32, u64),
+        data: Option<&[u8]>,
+        named: bool,
+    ) -> Result<(), Error> {
         if !self.described {
             self.manifest()?;
         }
         if !self.gather.takes(at.0, at.1) {
             self.flush_pages()?;
+        }
+        if let Some(room) = &mut self.room {
+            room.keep(at, data)?;
         }
         self.gather.page(at, data, named);
         Ok(())
@@ -127,6 +136,10 @@ impl<W: Write> Encoder<W> {
             bytes: block.bytes,
             gpa: block.gpa,
         };
+        if let Earlier::Kept(file) = &self.earlier {
+            self.room = Some(Room::new(Arc::clone(file), &self.blocks, self.page_bytes));
+        }
+        self.channels = Channels::new(&self.channel_files, self.page_bytes)?;
         let manifest = Manifest {
             page_size: self.page_bytes,
             memory: self.blocks.iter().map(region).collect(),

@@ -1,20 +1,25 @@
 //! Takes the events of QEMU's stream, and writes ours.
 
+mod apart;
 mod memory;
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
+use std::sync::Arc;
 
 use vmstream::contract::{Attribute, Policy};
 use vmstream::message::{DeviceRecord, Note, Switch, SwitchMode};
 use vmstream::writer::Finality;
 use vmstream::{Value as Ours, Writer};
 use vmstream_qemu::{
-    BlockHead, Command, Event, SectionHead, SectionKind, Sink, Structure, agreed_capabilities,
-    machine,
+    BlockHead, Command, Event, Reader, SectionHead, SectionKind, Sink, Structure,
+    agreed_capabilities, machine,
 };
 
+use crate::channels::Channels;
 use crate::device::{Devices, Part};
+use crate::earlier::{Earlier, Room};
 use crate::error::Error;
 use crate::gather::Gather;
 use crate::groups::{groups, weight};
@@ -49,11 +54,24 @@ pub(crate) struct Encoder<W> {
     described: bool,
     switched: bool,
     packaged: bool,
+    /// Where the event begins in QEMU's stream.
+    at: u64,
+    reader: Reader,
+    earlier: Earlier,
+    room: Option<Room>,
+    channel_files: Vec<Arc<File>>,
+    channels: Option<Channels>,
+    /// Rounds of the channels that are over, and whether flushes say so.
+    rounds: u32,
+    flushes: bool,
+    /// Whether it has been said that only precopy can be made of it.
+    rewritten: bool,
     failed: Option<Error>,
 }
 
 impl<W: Write> Sink for Encoder<W> {
-    fn event(&mut self, _: Range<u64>, event: &Event<'_>) -> io::Result<()> {
+    fn event(&mut self, range: Range<u64>, event: &Event<'_>) -> io::Result<()> {
+        self.at = range.start;
         self.take(event).map_err(|error| {
             self.failed = Some(error);
             io::Error::other("no stream of ours")
@@ -79,6 +97,15 @@ impl<W: Write> Encoder<W> {
             described: false,
             switched: false,
             packaged: false,
+            at: 0,
+            reader: options.reader.clone(),
+            earlier: options.earlier.clone(),
+            room: None,
+            channel_files: options.channels.clone(),
+            channels: None,
+            rounds: 0,
+            flushes: false,
+            rewritten: false,
             failed: None,
         }
     }
@@ -91,6 +118,7 @@ impl<W: Write> Encoder<W> {
     /// Writes what is left, when QEMU's stream has ended.
     pub(crate) fn finish(mut self) -> Result<Writer<W>, Error> {
         self.flush_devices()?;
+        self.end_channels()?;
         self.expect_data()?;
         self.switch()?;
         self.flush_ops()?;

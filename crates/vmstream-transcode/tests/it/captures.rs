@@ -17,7 +17,7 @@ use crate::fixtures::ours;
 use crate::measure::Sizes;
 
 /// Starts a QEMU with `bytes` as its stream; the guest goes on counting from `tick` with the same checksum.
-fn loads(
+pub(crate) fn loads(
     qemu: &Qemu,
     machine: Machine,
     dir: &Path,

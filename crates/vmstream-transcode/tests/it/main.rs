@@ -6,7 +6,9 @@
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod bed;
 mod captures;
+mod differences;
 mod fixtures;
 mod hostile;
 mod measure;
 mod notes;
+mod sets;
