@@ -63,7 +63,7 @@ pub fn from_vmstream<R: Read, W: Write>(source: R, out: W, form: Form) -> Result
                 target.flush()?;
             }
             Event::Abort(finding) => {
-                return Err(Error::notes(format!("the writer gave up: {finding}")));
+                return Err(Error::Aborted { finding: Box::new(finding) });
             }
             Event::Finish(_) => {
                 if !noted {

@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use vmstream::Writer;
-use vmstream::message::{Encoding, Hello, Producer, Purpose};
+use vmstream::contract::Attribute;
+use vmstream::message::{Encoding, Hello, Producer, Purpose, Verdict};
 use vmstream_qemu::{BlockHead, Event, RamRecord, Reader};
 
 use crate::earlier::Earlier;
@@ -30,6 +31,12 @@ pub struct Options {
     pub earlier: Earlier,
     /// The further channels of a multifd set whose main channel this is, in any order. Each is read once, from where it is.
     pub channels: Vec<Arc<File>>,
+    /// What is known of the machine besides: its contract.
+    pub contract: Vec<Attribute>,
+    /// What a destination said of it, to be kept in the stream.
+    pub verdict: Option<Verdict>,
+    /// Whether a stream that cannot be finished ends with a frame that says why, for whoever reads it at the same time.
+    pub aborts: bool,
 }
 
 impl Default for Options {
@@ -43,6 +50,9 @@ impl Default for Options {
             memory: Vec::new(),
             earlier: Earlier::Nowhere,
             channels: Vec::new(),
+            contract: Vec::new(),
+            verdict: None,
+            aborts: false,
         }
     }
 }
@@ -66,10 +76,13 @@ pub fn to_vmstream<W: Write>(
     hello.needs = vec!["late-schemas".to_owned()];
     let mut encoder = Encoder::new(Writer::new(out, &hello)?, options);
     let read = options.reader.read(source, &mut encoder);
-    if let Some(failed) = encoder.take_failure() {
+    let failed = encoder.take_failure().or_else(|| read.err().map(Error::from));
+    if let Some(failed) = failed {
+        if options.aborts {
+            encoder.abort(&failed);
+        }
         return Err(failed);
     }
-    read?;
     let writer = encoder.finish()?;
     Ok(if options.index { writer.finish_with_index()? } else { writer.finish()? })
 }

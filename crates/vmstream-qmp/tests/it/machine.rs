@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Child, Stdio};
 
 use bandsox_qmp::Client;
 use serde_json::json;
 use vmstream_qmp::Contract;
 
-use crate::bed::Qemu;
+use crate::bed::{self, Qemu};
 
 /// What is changed in the words of the common machine; a change to nothing takes the option away.
 pub(crate) type Edit<'a> = &'a [(&'a str, &'a str)];
@@ -63,12 +61,8 @@ impl Running {
             File::create(dir.join(name)).and_then(|file| file.set_len(size)).expect("a disk");
         }
         let own = tempfile::tempdir().expect("a directory");
-        let mut command = Command::new(&qemu.program);
+        let mut command = qemu.command();
         command.current_dir(dir).args(["-nodefaults", "-no-user-config", "-S", "-accel", "tcg"]);
-        if let Some(data) = &qemu.data {
-            command.arg("-L").arg(data).args(["-L", "/usr/share/seabios"]);
-            command.env("QEMU_MODULE_DIR", data.join("../../lib/x86_64-linux-gnu/qemu"));
-        }
         // What others name, comes before them.
         let mut ordered: Vec<_> = COMMON.iter().map(|(name, _)| *name).collect();
         let more: Vec<_> = options.keys().copied().filter(|name| !ordered.contains(name)).collect();
@@ -86,14 +80,7 @@ impl Running {
         command.args(["-qmp", &format!("unix:{},server=on,wait=off", socket.display())]);
         let child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("QEMU starts");
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let client = loop {
-            match Client::connect(&socket, Duration::from_secs(60)) {
-                Ok(client) => break client,
-                Err(error) => assert!(Instant::now() < deadline, "{error}: {options:?}"),
-            }
-            thread::sleep(Duration::from_millis(10));
-        };
+        let client = bed::qmp::client(&socket);
         Self { child, client, _own: own }
     }
 }

@@ -146,6 +146,10 @@ impl<W: Write> Encoder<W> {
             contract: std::mem::take(&mut self.machine),
             ..Manifest::default()
         };
-        Ok(self.writer.manifest(&manifest)?)
+        self.writer.manifest(&manifest)?;
+        match self.verdict.take() {
+            Some(verdict) => Ok(self.writer.verdict(&verdict)?),
+            None => Ok(()),
+        }
     }
 }

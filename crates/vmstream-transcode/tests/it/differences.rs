@@ -1,25 +1,20 @@
 //! Pages that QEMU sends as what has changed in them (xbzrle).
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::json;
 use vmstream::{Event, Reader};
 use vmstream_transcode::{Earlier, Error, Form, Options, from_vmstream, open_file, to_vmstream};
 
-use crate::bed::{self, Bed, Machine, Qemu, Vm};
-use crate::captures::loads;
+use crate::bed::{self, Bed, Machine, Qemu, Vm, loads};
 
 /// A guest that was busy while it was sent: its stream in a file, and its last tick.
-fn captured(qemu: &Qemu, dir: &Path) -> (std::path::PathBuf, (u64, String)) {
-    let mut source = Vm::boot(qemu, Machine::Pc, dir);
-    source.ticks_past(1);
+fn captured(qemu: &Qemu, dir: &Path) -> (PathBuf, (u64, String)) {
+    let mut source = Vm::busy(qemu, Machine::Pc, dir);
     source.qmp.capability("xbzrle", true);
-    let slow = json!({ "max-bandwidth": 30_000_000, "downtime-limit": 4 });
-    source.qmp.ask("migrate-set-parameters", slow);
-    let stream = dir.join("stream");
-    source.migrate(&format!("exec:cat >{}", stream.display()));
+    let stream = dir.join("differences");
+    fs::write(&stream, source.save_after_differences()).expect("a file");
     (stream, source.tick().expect("it has counted"))
 }
 
@@ -68,7 +63,7 @@ fn differences_of(qemu: &Qemu) {
     let (_, file) =
         open_file(File::open(&stream).expect("it"), &Options::default()).expect("valid");
     let composed = from_vmstream(file, Vec::new(), Form::Precopy).expect("it can be written");
-    loads(qemu, Machine::Pc, dir.path(), "composed", &composed, &tick);
+    loads(qemu, Machine::Pc, (dir.path(), "composed"), &composed, &tick);
 }
 
 #[test]

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 use vmstream_transcode::{Error, Form, Options, from_vmstream, to_vmstream};
 
-use crate::bed::{self, Bed, Machine, Pair, Qemu};
-use crate::captures::loads;
+use crate::bed::{self, Bed, Machine, Pair, Qemu, loads};
 
 /// The main channel, and the others.
 fn captured(
@@ -56,7 +55,7 @@ fn set_of(qemu: &Qemu, machine: Machine, compression: &str) {
     let same = from_vmstream(&*ours, Vec::new(), Form::Same);
     assert!(matches!(same, Err(Error::Moved { .. })), "there is no one stream that it was");
     let composed = from_vmstream(&*ours, Vec::new(), Form::Precopy).expect("it can be written");
-    loads(qemu, machine, dir.path(), "composed", &composed, &tick);
+    loads(qemu, machine, (dir.path(), "composed"), &composed, &tick);
 
     channels.reverse();
     assert!(transcoded(&main, dir.path(), &channels).is_ok(), "their order means nothing");

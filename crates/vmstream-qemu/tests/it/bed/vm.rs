@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -80,33 +80,42 @@ pub(crate) struct Vm {
 impl Vm {
     /// A guest that boots.
     pub(crate) fn boot(qemu: &Qemu, machine: Machine, dir: &Path) -> Self {
-        Self::start(qemu, machine, dir, "source", &[])
+        Self::start(qemu, machine, (dir, "source"), &[], "")
+    }
+
+    /// A guest that counts, and changes pages all the time.
+    pub(crate) fn busy(qemu: &Qemu, machine: Machine, dir: &Path) -> Self {
+        let vm = Self::start(qemu, machine, (dir, "source"), &[], "busy=1");
+        vm.ticks_past(1);
+        vm
     }
 
     /// A guest that never starts, with these devices besides.
     pub(crate) fn paused(qemu: &Qemu, machine: Machine, dir: &Path, devices: &[&str]) -> Self {
         let devices = devices.iter().flat_map(|device| device.split(' '));
         let words: Vec<_> = ["-S"].into_iter().chain(devices).collect();
-        Self::start(qemu, machine, dir, "paused", &words)
+        Self::start(qemu, machine, (dir, "paused"), &words, "")
     }
 
     /// A machine that waits for `migrate-incoming`.
     pub(crate) fn waiting(qemu: &Qemu, machine: Machine, dir: &Path, name: &str) -> Self {
-        Self::start(qemu, machine, dir, name, &["-incoming", "defer"])
+        Self::start(qemu, machine, (dir, name), &["-incoming", "defer"], "")
     }
 
-    fn start(qemu: &Qemu, machine: Machine, dir: &Path, name: &str, more: &[&str]) -> Self {
+    fn start(
+        qemu: &Qemu,
+        machine: Machine,
+        (dir, name): (&Path, &str),
+        more: &[&str],
+        kernel: &str,
+    ) -> Self {
         let bed = Bed::get();
         let at = |what: &str| dir.join(format!("{name}.{what}"));
         let disk = dir.join("disk");
         if !disk.exists() {
             File::create(&disk).and_then(|file| file.set_len(16 << 20)).expect("a disk");
         }
-        let mut command = Command::new(&qemu.program);
-        if let Some(data) = &qemu.data {
-            command.arg("-L").arg(data).args(["-L", "/usr/share/seabios"]);
-            command.env("QEMU_MODULE_DIR", data.join("../../lib/x86_64-linux-gnu/qemu"));
-        }
+        let mut command = qemu.command();
         command.args(machine.words()).args(["-accel", "tcg", "-cpu", "qemu64", "-smp", "1", "-m"]);
         command.args(["128M", "-nodefaults", "-no-user-config", "-display", "none"]);
         let memory = at("memory");
@@ -128,7 +137,7 @@ impl Vm {
         command.arg("-kernel").arg(&bed.kernel).arg("-initrd").arg(&bed.initramfs);
         // A microvm has nothing to calibrate its clock by; that the clock is right is nothing to these tests.
         let clock = if machine == Machine::Microvm { "tsc_early_khz=2000000" } else { "notsc" };
-        command.args(["-append", &format!("console=ttyS0 quiet {clock} rdinit=/init")]);
+        command.args(["-append", &format!("console=ttyS0 quiet {clock} {kernel} rdinit=/init")]);
         command.args(more).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(at("stderr")).expect("a file"));
         let child = command.spawn().expect("QEMU starts");
@@ -191,16 +200,23 @@ impl Vm {
     }
 
     fn wait_for(&mut self, command: &str, wanted: &str, never: &str) {
+        self.wait_until(command, |answer| {
+            let status = answer.get("status").and_then(Value::as_str).unwrap_or_default();
+            assert_ne!(status, never, "{answer}");
+            status == wanted
+        });
+    }
+
+    /// Waits for an answer of this kind.
+    pub(crate) fn wait_until(&mut self, command: &str, is_it: impl Fn(&Value) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             let answer = self.qmp.ask(command, json!({}));
-            let status = answer.get("status").and_then(Value::as_str).unwrap_or_default();
-            if status == wanted {
+            if is_it(&answer) {
                 return;
             }
             let stderr = fs::read_to_string(self.at("stderr")).unwrap_or_default();
-            let late = status == never || Instant::now() > deadline;
-            assert!(!late, "{}: {answer}\n{stderr}", self.name);
+            assert!(Instant::now() < deadline, "{}: {answer}\n{stderr}", self.name);
             thread::sleep(Duration::from_millis(20));
         }
     }
