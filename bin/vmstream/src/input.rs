@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
+use clap::Args;
 use vmstream::Reader;
 use vmstream::archive::Archive;
-use vmstream_transcode::{Options, Stream};
+use vmstream_transcode::{Earlier, Options, Stream};
 
 /// Any source of bytes.
 pub(crate) type Source = Box<dyn Read + Send>;
@@ -24,27 +26,51 @@ pub(crate) fn bytes(path: &Path) -> anyhow::Result<Source> {
     Ok(Box::new(BufReader::with_capacity(BUFFER, file)))
 }
 
+/// The further channels of a stream that QEMU sent through several.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Channels {
+    /// A further channel of the multifd set whose main channel FILE is; once for each
+    #[arg(long = "channel", value_name = "CHANNEL")]
+    files: Vec<PathBuf>,
+}
+
+impl Channels {
+    /// Those of a stream that has others than `FILE`.
+    pub(crate) fn of(files: &[PathBuf]) -> Self {
+        Self { files: files.to_vec() }
+    }
+
+    /// Adds them, opened, to how a stream is read.
+    fn add(&self, options: Options) -> anyhow::Result<Options> {
+        let open = |path: &PathBuf| File::open(path).map(Arc::new).with_context(|| shown(path));
+        let channels = self.files.iter().map(open).collect::<anyhow::Result<_>>()?;
+        Ok(Options { channels, ..options })
+    }
+}
+
 /// A stream of either format, ours or QEMU's own, to be read from front to back as ours.
-pub(crate) fn either(path: &Path, mut options: Options) -> anyhow::Result<Stream> {
+pub(crate) fn either(path: &Path, channels: &Channels, options: Options) -> anyhow::Result<Stream> {
+    let mut options = channels.add(options)?;
     if let Some(mut file) = regular(path)?
         && is_qemu(&mut file, path)?
     {
         // Where a file can be mapped, its memory does not come in order: what there is must be known first.
         options.memory = vmstream_transcode::memory(&mut file).with_context(|| shown(path))?;
+        options.earlier = Earlier::Again(Arc::new(file));
     }
     vmstream_transcode::open(bytes(path)?, options).with_context(|| shown(path))
 }
 
 /// A stream of either format, to be read from front to back.
-pub(crate) fn stream(path: &Path) -> anyhow::Result<Reader<Source>> {
-    Ok(Reader::new(Box::new(either(path, Options::default())?)))
+pub(crate) fn stream(path: &Path, channels: &Channels) -> anyhow::Result<Reader<Source>> {
+    Ok(Reader::new(Box::new(either(path, channels, Options::default())?)))
 }
 
 /// A stream of either format in a file that can be read anywhere; nothing for what can only be read from front to back.
-pub(crate) fn archive(path: &Path) -> anyhow::Result<Option<Archive<File>>> {
+pub(crate) fn archive(path: &Path, channels: &Channels) -> anyhow::Result<Option<Archive<File>>> {
     let Some(file) = regular(path)? else { return Ok(None) };
-    let (_, file) =
-        vmstream_transcode::open_file(file, &Options::default()).with_context(|| shown(path))?;
+    let options = channels.add(Options::default())?;
+    let (_, file) = vmstream_transcode::open_file(file, &options).with_context(|| shown(path))?;
     Archive::open(file).with_context(|| shown(path)).map(Some)
 }
 
@@ -66,7 +92,7 @@ fn is_qemu(file: &mut File, path: &Path) -> anyhow::Result<bool> {
     Ok(begin == b"QEVM")
 }
 
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 

@@ -11,6 +11,7 @@ mod failure;
 mod flat;
 mod input;
 mod output;
+mod parents;
 mod place;
 mod report;
 mod store;

@@ -164,9 +164,11 @@ impl Digests {
         }
     }
 
-    /// Notes pages that are in the parent.
+    /// Notes pages that are in the parent, if that has not been read.
     pub(crate) fn absent(&mut self, region: u32, first: u64, count: u64) {
-        self.fill(region, first, count, ABSENT);
+        if self.background == ABSENT {
+            self.fill(region, first, count, ABSENT);
+        }
     }
 
     /// Takes the bytes of a ram frame.
@@ -190,13 +192,15 @@ impl Digests {
         }
     }
 
-    /// Runs of pages of a region that differ, ascending.
-    pub(crate) fn differences(&self, other: &Self, region: u32, pages: u64) -> Vec<(u64, u64)> {
-        let mut runs: Vec<(u64, u64)> = Vec::new();
-        let mut note = |first: u64, count: u64| match runs.last_mut() {
-            Some((last, length)) if last.saturating_add(*length) == first => *length += count,
-            _ => runs.push((first, count)),
-        };
+    /// Where a region's pages differ. `same_parent` is whether pages that both sides lack are the same.
+    pub(crate) fn differences(
+        &self,
+        other: &Self,
+        region: u32,
+        pages: u64,
+        same_parent: bool,
+    ) -> Differences {
+        let mut found = Differences { runs: Vec::new(), unknown: 0, same_parent };
         let of = |side: &Self| {
             let keys = side.groups.range((region, 0)..=(region, u64::MAX));
             keys.map(|((_, group), _)| *group).collect::<Vec<_>>()
@@ -207,20 +211,38 @@ impl Digests {
         let mut done = 0;
         for group in groups {
             let begin = group.saturating_mul(GROUP);
-            if self.background != other.background && begin > done {
-                note(done, begin.saturating_sub(done));
-            }
+            found.note(done, begin.saturating_sub(done), self.background, other.background);
             done = begin.saturating_add(GROUP).min(pages);
             for page in begin..done {
-                if self.get(region, page) != other.get(region, page) {
-                    note(page, 1);
-                }
+                found.note(page, 1, self.get(region, page), other.get(region, page));
             }
         }
-        if self.background != other.background && done < pages {
-            note(done, pages.saturating_sub(done));
+        found.note(done, pages.saturating_sub(done), self.background, other.background);
+        found
+    }
+}
+
+/// Where two sides differ in a region.
+pub(crate) struct Differences {
+    /// Pages, ascending: the first, and how many.
+    pub(crate) runs: Vec<(u64, u64)>,
+    /// Pages that one side does not have itself, so that nobody can tell.
+    pub(crate) unknown: u64,
+    same_parent: bool,
+}
+
+impl Differences {
+    fn note(&mut self, first: u64, count: u64, one: u64, other: u64) {
+        if one == ABSENT || other == ABSENT {
+            if one != other || !self.same_parent {
+                self.unknown = self.unknown.saturating_add(count);
+            }
+        } else if one != other && count > 0 {
+            match self.runs.last_mut() {
+                Some((last, length)) if last.saturating_add(*length) == first => *length += count,
+                _ => self.runs.push((first, count)),
+            }
         }
-        runs
     }
 }
 
