@@ -30,7 +30,7 @@ pub(crate) fn bytes(path: &Path) -> anyhow::Result<Source> {
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Channels {
     /// A further channel of the multifd set whose main channel FILE is; once for each
-    #[arg(long = "channel", value_name = "CHANNEL")]
+    #[arg(id = "channels", long = "channel", value_name = "CHANNEL")]
     files: Vec<PathBuf>,
 }
 

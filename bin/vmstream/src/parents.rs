@@ -16,7 +16,7 @@ use crate::output::{hex, printable};
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Parents {
     /// The stream that has the pages which an incremental one lacks; for longer chains once for each, the newest first
-    #[arg(long = "parent", value_name = "STREAM")]
+    #[arg(id = "parents", long = "parent", value_name = "STREAM")]
     files: Vec<PathBuf>,
 }
 

@@ -96,12 +96,15 @@ impl Stored {
 pub(crate) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
     let name = || args.file.display().to_string();
     let encoding = args.encoding.encoding();
-    let of_qemu = matches!(args.to, Form::Qemu | Form::QemuPrecopy);
-    if args.parents.is_empty() == (args.to == Form::Incremental)
-        || of_qemu && !args.parents.is_empty()
-    {
-        let why = "an incremental stream needs --parent; --parent goes with the forms of ours only";
-        return Err(unfit(why));
+    match args.to {
+        Form::Incremental if args.parents.is_empty() => {
+            return Err(unfit("an incremental stream needs --parent"));
+        }
+        Form::Qemu | Form::QemuPrecopy if !args.parents.is_empty() => {
+            let why = "QEMU's streams have no parents: make it --to sequential first";
+            return Err(unfit(why));
+        }
+        _ => {}
     }
     let options = Options { encoding, ..Options::default() };
     let mut source = input::either(&args.file, &args.channels, options)?;

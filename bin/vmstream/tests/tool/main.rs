@@ -4,8 +4,10 @@
 mod sample;
 
 mod bed;
+mod chains;
 mod contracts;
 mod forms;
 mod hostile;
 mod looks;
+mod order;
 mod qemu;
