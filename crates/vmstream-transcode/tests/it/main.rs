@@ -7,6 +7,7 @@
 mod bed;
 mod captures;
 mod differences;
+mod elsewhere;
 mod fixtures;
 mod hostile;
 mod measure;

@@ -42,5 +42,6 @@ while stream.tell() < end:
     for record in message if kind == "device" else []:
         state = projection(record["state"])
         schemas[record["schema"]].validate(state)
-        for name in state:
-            print(record["path"], name, json.dumps(state[name], sort_keys=True))
+        for name, field in schemas[record["schema"]].schema["properties"].items():
+            value = state.get(name, field.get("default"))
+            print(record["path"], name, json.dumps(value, sort_keys=True))
