@@ -16,6 +16,7 @@ mod place;
 mod report;
 mod store;
 mod survey;
+mod verdict;
 
 use std::process::ExitCode;
 

@@ -76,6 +76,12 @@ pub enum Error {
         /// Why.
         finding: Box<Finding>,
     },
+    /// Whoever takes the stream refused it.
+    #[error("{finding}")]
+    Refused {
+        /// Why.
+        finding: Box<Finding>,
+    },
     /// Something else could not be read or written.
     #[error("input or output failed")]
     Io(#[from] io::Error),

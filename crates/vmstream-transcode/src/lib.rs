@@ -41,6 +41,6 @@ mod to;
 pub use back::Misfit;
 pub use earlier::Earlier;
 pub use error::Error;
-pub use from::{Form, from_vmstream};
+pub use from::{Form, Way, from_vmstream, from_vmstream_by};
 pub use open::{Origin, Stream, cause, open, open_file};
 pub use to::{Options, memory, to_vmstream};

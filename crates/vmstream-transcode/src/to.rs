@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use vmstream::Writer;
 use vmstream::contract::Attribute;
-use vmstream::message::{Encoding, Hello, Producer, Purpose, Verdict};
+use vmstream::message::{Encoding, Hello, Manifest, Producer, Purpose, Verdict};
 use vmstream_qemu::{BlockHead, Event, RamRecord, Reader};
 
 use crate::earlier::Earlier;
@@ -35,6 +35,8 @@ pub struct Options {
     pub contract: Vec<Attribute>,
     /// What a destination said of it, to be kept in the stream.
     pub verdict: Option<Verdict>,
+    /// Filled with the manifest as soon as it has been written.
+    pub manifest: Arc<OnceLock<Manifest>>,
     /// Whether a stream that cannot be finished ends with a frame that says why, for whoever reads it at the same time.
     pub aborts: bool,
 }
@@ -52,6 +54,7 @@ impl Default for Options {
             channels: Vec::new(),
             contract: Vec::new(),
             verdict: None,
+            manifest: Arc::default(),
             aborts: false,
         }
     }

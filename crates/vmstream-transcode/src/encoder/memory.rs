@@ -147,6 +147,8 @@ impl<W: Write> Encoder<W> {
             ..Manifest::default()
         };
         self.writer.manifest(&manifest)?;
+        // Options that are used twice have the first stream's.
+        drop(self.written.set(manifest));
         match self.verdict.take() {
             Some(verdict) => Ok(self.writer.verdict(&verdict)?),
             None => Ok(()),

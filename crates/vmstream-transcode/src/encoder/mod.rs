@@ -6,10 +6,10 @@ mod memory;
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use vmstream::contract::{Attribute, Policy};
-use vmstream::message::{DeviceRecord, Note, Switch, SwitchMode, Verdict};
+use vmstream::message::{DeviceRecord, Manifest, Note, Switch, SwitchMode, Verdict};
 use vmstream::writer::Finality;
 use vmstream::{Finding, Value as Ours, Writer};
 use vmstream_qemu::{
@@ -50,6 +50,7 @@ pub(crate) struct Encoder<W> {
     page_bytes: u64,
     machine: Vec<Attribute>,
     verdict: Option<Verdict>,
+    written: Arc<OnceLock<Manifest>>,
     /// Whether somebody at the other end waits for what has come.
     live: bool,
     section: Option<SectionHead>,
@@ -97,6 +98,7 @@ impl<W: Write> Encoder<W> {
             page_bytes: 4096,
             machine: options.contract.clone(),
             verdict: options.verdict.clone(),
+            written: Arc::clone(&options.manifest),
             live: options.reader.is_live(),
             section: None,
             described: false,

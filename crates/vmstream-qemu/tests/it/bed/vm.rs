@@ -133,7 +133,9 @@ impl Vm {
             command.args(["-device", device]);
         }
         command.args(["-serial", &format!("file:{}", at("serial").display())]);
-        command.args(["-qmp", &format!("unix:{},server=on,wait=off", at("qmp").display())]);
+        for monitor in ["qmp", "monitor"] {
+            command.args(["-qmp", &format!("unix:{},server=on,wait=off", at(monitor).display())]);
+        }
         command.arg("-kernel").arg(&bed.kernel).arg("-initrd").arg(&bed.initramfs);
         // A microvm has nothing to calibrate its clock by; that the clock is right is nothing to these tests.
         let clock = if machine == Machine::Microvm { "tsc_early_khz=2000000" } else { "notsc" };
@@ -148,6 +150,11 @@ impl Vm {
 
     fn at(&self, what: &str) -> PathBuf {
         self.dir.join(format!("{}.{what}", self.name))
+    }
+
+    /// The socket of a second monitor, for what is tested.
+    pub(crate) fn monitor(&self) -> PathBuf {
+        self.at("monitor")
     }
 
     /// Guest memory as it is.
