@@ -11,3 +11,4 @@ mod hostile;
 mod looks;
 mod order;
 mod qemu;
+mod sets;
