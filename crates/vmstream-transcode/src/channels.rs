@@ -14,8 +14,9 @@ use vmstream_qemu::{ChannelEvent, ChannelPage, ReadError, read_channel};
 
 use crate::error::Error;
 
-/// Pages of one channel that wait.
-const WAITING: usize = 256;
+/// Pages that wait, of all channels and of one.
+const WAITING: usize = 2048;
+const WAITING_EACH: usize = 256;
 
 /// A page of a channel; zero if it has no data.
 #[derive(Debug)]
@@ -68,8 +69,9 @@ impl Channels {
             return Ok(None);
         }
         let page_bytes = u32::try_from(page_bytes).unwrap_or(4096);
+        let waiting = (WAITING / files.len()).clamp(1, WAITING_EACH);
         let open = |file: &Arc<File>| {
-            let (sender, said) = sync_channel(WAITING);
+            let (sender, said) = sync_channel(waiting);
             let file = Arc::clone(file);
             let thread = thread::Builder::new().name("qemu-channel".to_owned());
             thread.spawn(move || follow(&mut &*file, page_bytes, &sender))?;
@@ -198,4 +200,65 @@ fn follow(file: &mut dyn io::Read, page_bytes: u32, to: &SyncSender<Said>) {
 fn sent(page: ChannelPage<'_>, data: Option<&[u8]>) -> Sent {
     let ChannelPage { round, block, offset } = page;
     Sent { round, block: block.into(), offset, data: data.map(<[u8]>::to_vec) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, Write as _};
+
+    use super::*;
+
+    /// A channel whose packets have no page (a round ends), or one of one byte at an offset.
+    fn channel(number: u8, first: u64, packets: &[Option<(u64, u8)>]) -> Arc<File> {
+        let mut out = [0x1122_3344_u32.to_be_bytes(), 1_u32.to_be_bytes()].concat();
+        out.extend([7; 16]);
+        out.push(number);
+        out.extend([0; 39]);
+        for (nth, packet) in (first..).zip(packets) {
+            let (pages, bytes) = if packet.is_some() { (1, 4096) } else { (0, 0) };
+            let head = [0x1122_3344_u32, 1, 1 - pages, 1, pages, bytes];
+            out.extend(head.map(u32::to_be_bytes).concat());
+            out.extend(nth.to_be_bytes());
+            out.extend([0; 4 + 28]);
+            out.extend(b"mem");
+            out.extend([0; 253]);
+            let (offset, byte) = packet.unwrap_or_default();
+            out.extend(offset.to_be_bytes());
+            out.resize(out.len() + bytes as usize, byte);
+        }
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(&out).expect("written");
+        file.rewind().expect("a file has a beginning");
+        Arc::new(file)
+    }
+
+    fn bytes(channels: &mut Channels, round: u32) -> Vec<u8> {
+        let next = || channels.next(round).expect("valid");
+        std::iter::from_fn(next).map(|sent| sent.data.map_or(0, |data| data[0])).collect()
+    }
+
+    #[test]
+    fn a_page_of_a_later_round_waits_for_all_of_the_earlier_ones() {
+        let one = channel(0, 0, &[Some((0, 1)), None, Some((4096, 4)), None]);
+        let two = channel(1, 4, &[Some((4096, 2)), Some((8192, 3)), None, None]);
+        let channels = Channels::new(&[one, two], 4096).expect("threads");
+        let mut channels = channels.expect("there are two");
+
+        assert_eq!(bytes(&mut channels, 0), [1, 2, 3]);
+        assert_eq!(bytes(&mut channels, 1), [4]);
+        assert_eq!(bytes(&mut channels, u32::MAX), [0_u8; 0]);
+        channels.expect_whole().expect("nothing is missing");
+    }
+
+    #[test]
+    fn a_channel_with_fewer_rounds_is_refused() {
+        let one = channel(0, 0, &[None, None]);
+        let two = channel(1, 2, &[None]);
+        let channels = Channels::new(&[one, two], 4096).expect("threads");
+        let mut channels = channels.expect("there are two");
+        assert_eq!(bytes(&mut channels, u32::MAX), [0_u8; 0]);
+
+        let told = channels.expect_whole().expect_err("refused").to_string();
+        assert!(told.ends_with("one ends before the others"), "{told}");
+    }
 }
