@@ -94,7 +94,10 @@ pub enum BridgeError {
 impl BridgeError {
     /// The same as a finding, for the other side.
     pub(crate) fn finding(&self) -> Finding {
-        if let Self::GaveUp { finding } = self {
+        use vmstream_transcode::Error::{Aborted, Refused};
+        if let Self::GaveUp { finding }
+        | Self::Transcode(Aborted { finding } | Refused { finding }) = self
+        {
             return (**finding).clone();
         }
         let causes = std::iter::successors(Some(self as &dyn std::error::Error), |e| e.source());

@@ -48,7 +48,7 @@ impl Memory {
     }
 
     /// Takes the source's regions: each must have a block, of its name or, where only one fits, of its size.
-    pub(crate) fn learn(&self, manifest: &Manifest) -> Result<(), Finding> {
+    pub(crate) fn learn(&self, manifest: &Manifest) -> Result<(), Box<Finding>> {
         let names = manifest.memory.iter().map(|region| self.place(region, manifest));
         let known = Known { names: names.collect::<Result<_, _>>()?, manifest: manifest.clone() };
         // There is one manifest in a stream.
@@ -56,7 +56,7 @@ impl Memory {
         Ok(())
     }
 
-    fn place(&self, region: &Region, manifest: &Manifest) -> Result<String, Finding> {
+    fn place(&self, region: &Region, manifest: &Manifest) -> Result<String, Box<Finding>> {
         if let Some(block) = self.blocks.iter().find(|block| block.name == region.name) {
             return if block.bytes >= region.bytes {
                 Ok(block.name.clone())
@@ -64,7 +64,7 @@ impl Memory {
                 let values = (Some(region.bytes.into()), Some(block.bytes.into()));
                 let finding =
                     Finding::new("too-small", format!("memory/{}", region.name), "manifest");
-                Err(finding.values(values.0, values.1))
+                Err(Box::new(finding.values(values.0, values.1)))
             };
         }
         let has_none =
@@ -76,7 +76,7 @@ impl Memory {
             _ => {
                 let path = format!("memory/{}", region.name);
                 let finding = Finding::new("missing-at-destination", path, "manifest");
-                Err(finding.values(Some(region.bytes.into()), None))
+                Err(Box::new(finding.values(Some(region.bytes.into()), None)))
             }
         }
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use vmstream::contract::Comparison;
 use vmstream::message::{Manifest, Verdict};
 use vmstream_qemu::Reader as QemuReader;
-use vmstream_transcode::{Options, to_vmstream};
+use vmstream_transcode::{Options, SOURCE_FAILED, to_vmstream};
 
 use crate::error::BridgeError;
 use crate::machine::{Machine, Progress};
@@ -243,8 +243,8 @@ impl Job<'_> {
             let has_failed = |end: &Option<Result<(), BridgeError>>| matches!(end, Some(Err(_)));
             if progress.has_failed() || has_failed(&state) || has_failed(&answers) {
                 let late = over.is_some_and(|over| over.elapsed() > Duration::from_secs(2));
-                // The other side's reason comes last and says most.
-                if late || has_failed(&answers) {
+                // What the other side and QEMU say of it comes last, and says most.
+                if late || has_failed(&answers) && progress.has_failed() {
                     return Err(reason(progress, state, answers));
                 }
                 over.get_or_insert_with(Instant::now);
@@ -269,29 +269,30 @@ impl Job<'_> {
     }
 }
 
-/// Why it ended: what the other side says, what was wrong here, what QEMU says, in this order.
+/// Why it ended: what the other side says, unless that is an echo; what is wrong with the connection; what cannot be sent;
+/// what QEMU says.
 fn reason(
     progress: Progress,
     state: Option<Result<(), BridgeError>>,
     answers: Option<Result<(), BridgeError>>,
 ) -> BridgeError {
+    use vmstream_transcode::Error::{Unsupported, Write};
     let ended = |end: Option<Result<(), BridgeError>>| end.and_then(Result::err);
-    let (state, answers) = (ended(state), ended(answers));
-    let by_qemu = || {
-        let status = &progress.status;
-        let why = progress.error.clone().unwrap_or_else(|| format!("its migration is {status}"));
-        BridgeError::Qemu { who: "the source's QEMU", why }
-    };
-    match (answers, state) {
-        (Some(gave_up @ BridgeError::GaveUp { .. }), _) => gave_up,
-        (
-            _,
-            Some(BridgeError::Transcode(error @ vmstream_transcode::Error::Unsupported { .. })),
-        ) => error.into(),
-        _ if progress.has_failed() && progress.error.is_some() => by_qemu(),
-        (Some(answers), _) => answers,
-        (None, Some(state)) => state,
-        (None, None) => by_qemu(),
+    let is_echo = |error: &BridgeError| matches!(error, BridgeError::GaveUp { finding } if finding.code == SOURCE_FAILED);
+    let answers = ended(answers).filter(|error| !is_echo(error));
+    if let Some(error @ (BridgeError::GaveUp { .. } | BridgeError::Peer(_))) = answers {
+        return error;
+    }
+    match (ended(state), answers) {
+        (Some(BridgeError::Transcode(error @ (Unsupported { .. } | Write(_)))), _) => error.into(),
+        (Some(error), _) | (None, Some(error)) if !progress.has_failed() => error,
+        _ => {
+            let status = progress.status;
+            // What else QEMU says of one that was cancelled is how it ended, not why.
+            let said = progress.error.filter(|_| status != "cancelled");
+            let why = said.unwrap_or_else(|| format!("its migration is {status}"));
+            BridgeError::Qemu { who: "the source's QEMU", why }
+        }
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Way<'a> {
     /// Which of QEMU's.
     pub form: Form,
     /// Sees each event before it is written, and can refuse it.
-    pub seen: &'a mut dyn FnMut(&Event) -> Result<(), Finding>,
+    pub seen: &'a mut dyn FnMut(&Event) -> Result<(), Box<Finding>>,
     /// What a block of memory is called there, if not as here.
     pub renamed: &'a dyn Fn(&str) -> Option<Box<str>>,
     /// Whether the section of a device is left out: state of the source's host that the destination's has no place for.
@@ -63,7 +63,7 @@ pub fn from_vmstream_by<R: Read, W: Write>(source: R, out: W, way: Way<'_>) -> R
     };
     let mut noted = false;
     while let Some(event) = reader.next_event()? {
-        seen(&event).map_err(|finding| Error::Refused { finding: Box::new(finding) })?;
+        seen(&event).map_err(|finding| Error::Refused { finding })?;
         match event {
             Event::Hello(hello) if hello.purpose != Purpose::State => {
                 return Err(Error::notes("it is no machine's state"));

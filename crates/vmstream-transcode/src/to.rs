@@ -14,6 +14,9 @@ use crate::earlier::Earlier;
 use crate::encoder::Encoder;
 use crate::error::Error;
 
+/// The code of the finding that ends a stream whose source failed: see [`Options::aborts`].
+pub const SOURCE_FAILED: &str = "source-failed";
+
 /// How a stream of QEMU's becomes one of ours.
 #[derive(Clone, Debug)]
 pub struct Options {

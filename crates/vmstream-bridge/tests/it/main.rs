@@ -1,6 +1,7 @@
 //! Guests that move between real QEMUs.
 
 #![expect(clippy::print_stderr, reason = "what was said is shown with --nocapture")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks at the news that it is about")]
 
 #[path = "../../../vmstream-qemu/tests/it/bed/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "other tests use the rest of it")]

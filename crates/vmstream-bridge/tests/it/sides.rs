@@ -12,10 +12,13 @@ use vmstream_bridge::{
     Address, BridgeError, News, Outcome, Progress, Receive, Send, Summary, receive, send,
 };
 
+/// How receiving ended, and what the verdict was.
+pub(crate) type Received = (Result<Outcome<String>, BridgeError>, Option<Comparison>);
+
 /// A receiver that waits.
 pub(crate) struct Receiver {
     pub(crate) address: Address,
-    thread: JoinHandle<(Result<Outcome<String>, BridgeError>, Option<Comparison>)>,
+    thread: JoinHandle<Received>,
 }
 
 impl Receiver {
@@ -37,8 +40,8 @@ impl Receiver {
         Self { address, thread }
     }
 
-    /// How it ended, and what its verdict was.
-    pub(crate) fn end(self) -> (Result<Outcome<String>, BridgeError>, Option<Comparison>) {
+    /// Waits for its end.
+    pub(crate) fn end(self) -> Received {
         self.thread.join().expect("it does not panic")
     }
 }

@@ -26,7 +26,7 @@ use crate::groups::{groups, weight};
 use crate::layout::Layout;
 use crate::op::{NOTE, Op};
 use crate::state;
-use crate::to::Options;
+use crate::to::{Options, SOURCE_FAILED};
 
 /// Bytes of what is cut into pieces: descriptions, bodies.
 const PIECE: usize = 256 << 10;
@@ -127,7 +127,7 @@ impl<W: Write> Encoder<W> {
         let cause =
             std::iter::successors(Some(why as &dyn std::error::Error), |error| error.source());
         let cause = cause.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        let finding = Finding::new("source-failed", "", "device").because(cause);
+        let finding = Finding::new(SOURCE_FAILED, "", "device").because(cause);
         // Whoever reads is told by the connection's end otherwise.
         drop(self.writer.abort(&finding));
     }
