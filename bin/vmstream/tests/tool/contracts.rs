@@ -21,7 +21,7 @@ fn check_says_every_reason_and_refuses() {
         refused,
         "value-differs machine#vcpus: source has 2, destination has 3 (--vcpus)\n\
          not-a-subset cpu#features: source has [\"sse2\", \"avx\"], destination has [\"sse2\"]; \
-         the destination lacks [\"avx\"]\n"
+         the destination lacks [\"avx\"]\nrefused\n"
     );
     let programs =
         bed.run_with(&["check", "-", "--against", "other", "-o", "json"], &bed.read("vm"));
@@ -72,13 +72,13 @@ fn check_shows_consequences_and_harmless_differences_to_those_who_ask() {
     let refusal = "value-differs machine#vcpus: source has 2, destination has 3 (--vcpus)\n";
 
     let short = bed.run(&words).fails(1).out;
-    assert_eq!(short, format!("{refusal}and 1 that follow from it\n"));
+    assert_eq!(short, format!("{refusal}and 1 that follow from it\nrefused\n"));
     for verbose in ["-v", "--verbose"] {
         let long = bed.run(&[&words[..], &[verbose]].concat()).fails(1).out;
         let follows = "  follows: value-differs machine#memory: source has 327680, destination has 1; \
             it follows machine#vcpus, which is 2 at the source and 3 at the destination\n";
         let harmless = "harmless: value-differs cpu#features: source has [\"sse2\", \"avx\"], destination has [\"sse2\"]\n";
-        assert_eq!(long, format!("{refusal}{follows}{harmless}"));
+        assert_eq!(long, format!("{refusal}{follows}{harmless}refused\n"));
     }
     let json = bed.run(&[&words[..], &["-o", "json"]].concat()).fails(1).json();
     let paths = |list: &str| {
@@ -142,6 +142,9 @@ fn a_waiting_qemu_is_compared_with_one_that_runs() {
     let refused = bed.run_with(&words, &destination.bytes).fails(1).out;
     let (first, rest) = refused.split_once('\n').expect("a line");
     assert_eq!(first, "value-differs machine#vcpus: source has 1, destination has 2 (-smp)");
-    assert!(rest.starts_with("and ") && rest.ends_with(" that follow from it\n"), "{rest}");
+    assert!(
+        rest.starts_with("and ") && rest.ends_with(" that follow from it\nrefused\n"),
+        "{rest}"
+    );
     bed.run(&["manifest", "--qmp", "nothing.sock"]).fails(2);
 }
