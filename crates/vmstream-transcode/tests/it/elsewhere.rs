@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use serde_json::Value as Json;
+use vmstream::json::state_to_json;
 use vmstream::{Event, Reader};
 
 use crate::bed::{self, Bed, Machine, Qemu, Vm};
@@ -28,19 +30,45 @@ fn python(stream: &[u8]) -> (bool, String) {
     (out.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
-/// Every device with every field that its schema has.
-fn fields(stream: &[u8]) -> BTreeSet<(String, String)> {
+/// Every device with all its fields, those at their defaults and those of structs too, as the script prints them.
+fn fields(stream: &[u8]) -> BTreeSet<String> {
     let mut reader = Reader::new(stream);
-    let mut fields = BTreeSet::new();
+    let mut lines = BTreeSet::new();
     while let Some(event) = reader.next_event().expect("valid") {
         let Event::Devices(records) = event else { continue };
         for record in records {
             let schema = reader.schema(record.schema).expect("it came before");
-            let names = schema.root.fields().iter().map(|field| field.name.clone());
-            fields.extend(names.map(|name| (record.path.clone(), name)));
+            let state = state_to_json(&schema.complete(&record.state));
+            leaves(&record.path, &state, &mut lines);
         }
     }
-    fields
+    lines
+}
+
+/// The names of all values below one that are no map, nor a list of maps.
+fn leaves(path: &str, value: &Json, out: &mut BTreeSet<String>) {
+    match value {
+        Json::Object(object) if !object.is_empty() => {
+            object.iter().for_each(|(name, value)| leaves(&format!("{path} {name}"), value, out));
+        }
+        Json::Array(items) if items.iter().any(Json::is_object) => {
+            let items = items.iter().enumerate();
+            items.for_each(|(at, value)| leaves(&format!("{path} {at}"), value, out));
+        }
+        Json::Object(_) => {}
+        value => drop(out.insert(format!("{path} {}", json_of_python(value)))),
+    }
+}
+
+/// As Python writes it: with a space behind each comma.
+fn json_of_python(value: &Json) -> String {
+    match value {
+        Json::Array(items) => {
+            let items: Vec<_> = items.iter().map(json_of_python).collect();
+            format!("[{}]", items.join(", "))
+        }
+        value => value.to_string(),
+    }
 }
 
 fn read_of(qemu: &Qemu, machine: Machine) {
@@ -51,20 +79,11 @@ fn read_of(qemu: &Qemu, machine: Machine) {
 
     assert!(content, "{}", said.lines().last().unwrap_or_default());
     let known = fields(&stream);
-    let printed: BTreeSet<(String, String)> = said
-        .lines()
-        .filter_map(|line| {
-            let (path, rest) = line.split_once(' ')?;
-            let found = known.iter().find(|(device, name)| {
-                device == path
-                    && rest.strip_prefix(&**name).is_some_and(|rest| rest.starts_with(' '))
-            });
-            found.cloned()
-        })
-        .collect();
-    eprintln!("{} {machine:?}: {} fields of {}", qemu.version, printed.len(), known.len());
-    assert!(known.len() > 200, "a guest has many");
-    assert_eq!(printed, known);
+    let printed: BTreeSet<String> = said.lines().map(str::to_owned).collect();
+    let missing: Vec<_> = known.difference(&printed).take(5).collect();
+    eprintln!("{} {machine:?}: {} fields", qemu.version, known.len());
+    assert!(known.len() > 1000, "a guest has many: {}", known.len());
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]
