@@ -7,6 +7,7 @@
 
 mod cli;
 mod command;
+mod digests;
 mod failure;
 mod flat;
 mod input;

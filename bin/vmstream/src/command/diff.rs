@@ -11,10 +11,10 @@ use vmstream::message::{Manifest, Pages, Ram, RunKind};
 use vmstream::{Event, Reader, chain};
 
 use crate::cli::Shape;
+use crate::digests::Digests;
 use crate::flat::{self, Difference};
 use crate::input::{Channels, Source};
 use crate::parents::{Parents, Target, expect_link, take};
-use crate::store::Digests;
 use crate::survey::{States, Survey};
 use crate::{failure, input, output};
 

@@ -1,15 +1,12 @@
 //! Memory: blocks, pages, the manifest.
 
 use std::io::Write;
-use std::sync::Arc;
 
 use vmstream::WriteError;
 use vmstream::message::{Manifest, Region};
 use vmstream_qemu::{BlockHead, Page, RamRecord};
 
 use super::Encoder;
-use crate::channels::Channels;
-use crate::earlier::{Earlier, Room};
 use crate::error::Error;
 use crate::groups::kind_of;
 use crate::op::Op;
@@ -105,7 +102,7 @@ impl<W: Write> Encoder<W> {
         if !self.gather.takes(at.0, at.1) {
             self.flush_pages()?;
         }
-        if let Some(room) = &mut self.room {
+        if let Some(room) = &mut self.apart.room {
             room.keep(at, data)?;
         }
         self.gather.page(at, data, named);
@@ -136,10 +133,7 @@ impl<W: Write> Encoder<W> {
             bytes: block.bytes,
             gpa: block.gpa,
         };
-        if let Earlier::Kept(file) = &self.earlier {
-            self.room = Some(Room::new(Arc::clone(file), &self.blocks, self.page_bytes));
-        }
-        self.channels = Channels::new(&self.channel_files, self.page_bytes)?;
+        self.apart.begin(&self.blocks, self.page_bytes)?;
         let manifest = Manifest {
             page_size: self.page_bytes,
             memory: self.blocks.iter().map(region).collect(),

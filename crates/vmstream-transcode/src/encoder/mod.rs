@@ -3,7 +3,6 @@
 mod apart;
 mod memory;
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -13,13 +12,12 @@ use vmstream::message::{DeviceRecord, Manifest, Note, Switch, SwitchMode, Verdic
 use vmstream::writer::Finality;
 use vmstream::{Finding, Value as Ours, Writer};
 use vmstream_qemu::{
-    BlockHead, Command, Event, Reader, SectionHead, SectionKind, Sink, Structure,
-    agreed_capabilities, machine,
+    BlockHead, Command, Event, SectionHead, SectionKind, Sink, Structure, agreed_capabilities,
+    machine,
 };
 
-use crate::channels::Channels;
+use self::apart::Apart;
 use crate::device::{Devices, Part};
-use crate::earlier::{Earlier, Room};
 use crate::error::Error;
 use crate::gather::Gather;
 use crate::groups::{groups, weight};
@@ -60,16 +58,7 @@ pub(crate) struct Encoder<W> {
     packaged: bool,
     /// Where the event begins in QEMU's stream.
     at: u64,
-    reader: Reader,
-    earlier: Earlier,
-    room: Option<Room>,
-    channel_files: Vec<Arc<File>>,
-    channels: Option<Channels>,
-    /// Rounds of the channels that are over, and whether flushes say so.
-    rounds: u32,
-    flushes: bool,
-    /// Whether it has been said that only precopy can be made of it.
-    rewritten: bool,
+    apart: Apart,
     failed: Option<Error>,
 }
 
@@ -105,14 +94,7 @@ impl<W: Write> Encoder<W> {
             switched: false,
             packaged: false,
             at: 0,
-            reader: options.reader.clone(),
-            earlier: options.earlier.clone(),
-            room: None,
-            channel_files: options.channels.clone(),
-            channels: None,
-            rounds: 0,
-            flushes: false,
-            rewritten: false,
+            apart: Apart::new(options),
             failed: None,
         }
     }

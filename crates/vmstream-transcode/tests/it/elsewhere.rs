@@ -47,28 +47,21 @@ fn fields(stream: &[u8]) -> BTreeSet<String> {
 
 /// The names of all values below one that are no map, nor a list of maps.
 fn leaves(path: &str, value: &Json, out: &mut BTreeSet<String>) {
-    match value {
-        Json::Object(object) if !object.is_empty() => {
-            object.iter().for_each(|(name, value)| leaves(&format!("{path} {name}"), value, out));
-        }
-        Json::Array(items) if items.iter().any(Json::is_object) => {
-            let items = items.iter().enumerate();
-            items.for_each(|(at, value)| leaves(&format!("{path} {at}"), value, out));
-        }
-        Json::Object(_) => {}
-        value => drop(out.insert(format!("{path} {}", json_of_python(value)))),
+    if let Some(object) = value.as_object() {
+        object.iter().for_each(|(name, value)| leaves(&format!("{path} {name}"), value, out));
+    } else if let Some(items) = value.as_array().filter(|items| items.iter().any(Json::is_object)) {
+        let items = items.iter().enumerate();
+        items.for_each(|(at, value)| leaves(&format!("{path} {at}"), value, out));
+    } else {
+        out.insert(format!("{path} {}", json_of_python(value)));
     }
 }
 
 /// As Python writes it: with a space behind each comma.
 fn json_of_python(value: &Json) -> String {
-    match value {
-        Json::Array(items) => {
-            let items: Vec<_> = items.iter().map(json_of_python).collect();
-            format!("[{}]", items.join(", "))
-        }
-        value => value.to_string(),
-    }
+    let Some(items) = value.as_array() else { return value.to_string() };
+    let items: Vec<_> = items.iter().map(json_of_python).collect();
+    format!("[{}]", items.join(", "))
 }
 
 fn read_of(qemu: &Qemu, machine: Machine) {
