@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
+use clap::Args;
 use vmstream::Reader;
 use vmstream::archive::Archive;
 use vmstream::writer::Compress;
-use vmstream_transcode::{Content, Options, Stream};
+use vmstream_transcode::{Content, Earlier, Options, Stream};
 
 /// Any source of bytes.
 pub(crate) type Source = Box<dyn Read + Send>;
@@ -25,32 +27,56 @@ pub(crate) fn bytes(path: &Path) -> anyhow::Result<Source> {
     Ok(Box::new(BufReader::with_capacity(BUFFER, file)))
 }
 
+/// The further channels of a stream that QEMU sent through several.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Channels {
+    /// A further channel of the multifd set whose main channel FILE is; once for each
+    #[arg(id = "channels", long = "channel", value_name = "CHANNEL")]
+    files: Vec<PathBuf>,
+}
+
+impl Channels {
+    /// Those of a stream that has others than `FILE`.
+    pub(crate) fn of(files: &[PathBuf]) -> Self {
+        Self { files: files.to_vec() }
+    }
+
+    /// Adds them, opened, to how a stream is read.
+    fn add(&self, options: Options) -> anyhow::Result<Options> {
+        let open = |path: &PathBuf| File::open(path).map(Arc::new).with_context(|| shown(path));
+        let channels = self.files.iter().map(open).collect::<anyhow::Result<_>>()?;
+        Ok(Options { channels, ..options })
+    }
+}
+
 /// A stream of either format, ours or QEMU's own, to be read from front to back as ours.
-pub(crate) fn either(path: &Path, mut options: Options) -> anyhow::Result<Stream> {
+pub(crate) fn either(path: &Path, channels: &Channels, options: Options) -> anyhow::Result<Stream> {
+    let mut options = channels.add(options)?;
     if let Some(mut file) = regular(path)?
         && is_qemu(&mut file, path)?
     {
         // Where a file can be mapped, its memory does not come in order: what there is must be known first.
         options.memory = vmstream_transcode::memory(&mut file).with_context(|| shown(path))?;
+        options.earlier = Earlier::Again(Arc::new(file));
     }
     vmstream_transcode::open(bytes(path)?, options).with_context(|| shown(path))
 }
 
 /// A stream of either format, to be read from front to back.
-pub(crate) fn stream(path: &Path) -> anyhow::Result<Reader<Source>> {
-    Ok(Reader::new(Box::new(either(path, Options::default())?)))
+pub(crate) fn stream(path: &Path, channels: &Channels) -> anyhow::Result<Reader<Source>> {
+    Ok(Reader::new(Box::new(either(path, channels, Options::default())?)))
 }
 
 /// A stream of either format, for what it says of the machine and its devices: pages of QEMU's do not become ours.
-pub(crate) fn state(path: &Path) -> anyhow::Result<Reader<Source>> {
-    let options = read_here();
-    Ok(Reader::new(Box::new(either(path, options)?)))
+pub(crate) fn state(path: &Path, channels: &Channels) -> anyhow::Result<Reader<Source>> {
+    Ok(Reader::new(Box::new(either(path, channels, read_here())?)))
 }
 
-/// A stream of either format in a file that can be read anywhere, QEMU's without its pages; nothing for what can only be read from front to back.
-pub(crate) fn archive(path: &Path) -> anyhow::Result<Option<Archive<File>>> {
+/// A stream of either format in a file that can be read anywhere, QEMU's without its pages; nothing for what can only be
+/// read from front to back.
+pub(crate) fn archive(path: &Path, channels: &Channels) -> anyhow::Result<Option<Archive<File>>> {
     let Some(file) = regular(path)? else { return Ok(None) };
-    let options = read_here();
+    let options = channels.add(read_here())?;
     let (_, file) = vmstream_transcode::open_file(file, &options).with_context(|| shown(path))?;
     Archive::open(file).with_context(|| shown(path)).map(Some)
 }
@@ -73,7 +99,7 @@ fn is_qemu(file: &mut File, path: &Path) -> anyhow::Result<bool> {
     Ok(begin == b"QEVM")
 }
 
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 

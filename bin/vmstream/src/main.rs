@@ -7,10 +7,12 @@
 
 mod cli;
 mod command;
+mod digests;
 mod failure;
 mod flat;
 mod input;
 mod output;
+mod parents;
 mod place;
 mod report;
 mod store;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 use vmstream::frame::Kind;
 use vmstream::json::state_to_json;
-use vmstream::message::{DeviceRecord, Finish, Hello, Manifest, Message as _, Pages, Ram, RunKind};
+use vmstream::message::{
+    DeviceRecord, Finish, Hello, Manifest, Message as _, Pages, Parent, Ram, RunKind,
+};
 use vmstream::reader::ReadError;
 use vmstream::value::encode;
 use vmstream::{Event, Finding, Reader};
@@ -139,6 +141,14 @@ impl Survey {
         if let Some(map) = self.memory.get_mut(at) {
             map.add(0, ram.offset / page, ram.length / page);
         }
+    }
+
+    /// That it is incremental, and where its other pages are, if it is.
+    pub(crate) fn incremental(&self) -> Option<String> {
+        let Parent { digest, name } = self.manifest.parent.as_ref()?;
+        let name = name.as_deref().map_or_else(String::new, |name| format!(" ({name})"));
+        let digest = crate::output::hex(digest);
+        Some(format!("incremental: pages that it lacks are in its parent, stream {digest}{name}"))
     }
 
     /// Name of a kind of frame.

@@ -12,7 +12,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 
 use crate::error::{Broken, ReadError, Rule};
-use crate::inflate::Inflate;
+use crate::inflate::{Awaited, Inflate};
 use crate::input::{Input, len64};
 
 const MAGIC: u32 = 0x1122_3344;
@@ -32,7 +32,7 @@ const MOST_PAYLOAD: u64 = 16 << 20;
 /// Takes what is read of a channel.
 ///
 /// The ranges tile the channel. [`ChannelEvent::Page`] and [`ChannelEvent::Zero`] say what was in the payloads and have
-/// empty ranges; those of compressed channels may come later than the packet that they were in.
+/// empty ranges; those of compressed channels may come later than the packet that they were in. Rounds never fall.
 pub trait ChannelSink {
     /// Takes one event.
     ///
@@ -103,6 +103,14 @@ pub struct PacketHead {
     pub offsets: Vec<u64>,
 }
 
+impl PacketHead {
+    /// Whether a round ends with it.
+    #[must_use]
+    pub const fn synchronises(&self) -> bool {
+        self.flags & SYNC != 0
+    }
+}
+
 /// Reads one channel from beginning to end.
 ///
 /// `page_bytes` is that of the main channel, usually 4096.
@@ -167,8 +175,8 @@ impl Channel<'_, '_> {
             self.device_head(flags)?
         };
         emit(self.sink, start..self.input.offset(), &ChannelEvent::Packet(&head))?;
-        self.zeros(&head)?;
         self.payload(&head)?;
+        self.zeros(&head)?;
         if flags & SYNC != 0 {
             self.round = self.round.saturating_add(1);
         }
@@ -233,6 +241,12 @@ impl Channel<'_, '_> {
         let zero = usize::try_from(head.zero_pages).unwrap_or(usize::MAX);
         let at = self.input.offset();
         for offset in head.offsets.iter().skip(normal).take(zero) {
+            // What is kept back comes first, so that no page comes behind one of a later round.
+            if let Some(inflate) = self.inflate.as_mut().filter(|inflate| inflate.is_waiting()) {
+                let queued = inflate.zero(self.round, &head.block, *offset);
+                queued.map_err(|()| Broken::at(at, Rule::Compression))?;
+                continue;
+            }
             let page = ChannelPage { round: self.round, block: &head.block, offset: *offset };
             emit(self.sink, at..at, &ChannelEvent::Zero(page))?;
         }
@@ -277,7 +291,11 @@ impl Channel<'_, '_> {
                 none.insert(new)
             }
         };
-        let expected = offsets.map(|offset| (self.round, head.block.clone(), offset));
+        let awaited = |offset| {
+            let (round, block) = (self.round, head.block.clone());
+            Awaited { round, block, offset, zeros: 0 }
+        };
+        let expected = offsets.map(awaited);
         inflate.push(&payload, expected).map_err(|()| broken())?;
         self.inflated()
     }
@@ -286,9 +304,12 @@ impl Channel<'_, '_> {
     fn inflated(&mut self) -> Result<(), ReadError> {
         let at = self.input.offset();
         let Some(inflate) = &mut self.inflate else { return Ok(()) };
-        while let Some(((round, block, offset), data)) = inflate.page() {
+        while let Some((Awaited { round, block, offset, zeros: _ }, data)) = inflate.page() {
             let page = ChannelPage { round, block: &block, offset };
-            emit(self.sink, at..at, &ChannelEvent::Page(page, &data))?;
+            let event = data
+                .as_deref()
+                .map_or(ChannelEvent::Zero(page), |data| ChannelEvent::Page(page, data));
+            emit(self.sink, at..at, &event)?;
         }
         Ok(())
     }

@@ -126,6 +126,7 @@ rules! {
     RamTotal "Q-23" "the announced blocks add up to the announced total";
     RamContinue "Q-24" "only a record after a named one can leave its block's name out";
     MappedHeader "Q-25" "a mapped block's bitmap and pages lie behind its header, in order";
+    Difference "Q-26" "a difference is of a page that was sent before";
     Json "Q-30" "the description is JSON of QEMU's subset";
     Description "Q-31" "the description has the members that QEMU writes";
     DescribedSection "Q-32" "sections come in the order of the description";

@@ -14,8 +14,17 @@ const ZSTD: u32 = 2 << 1;
 /// The window of a frame that is read: zstd's own levels go up to 8 MiB for what is sent page by page.
 const WINDOW_BYTES: u64 = 8 << 20;
 
-/// Which page comes out next: its round, block and offset.
-pub(crate) type Awaited = (u32, Box<str>, u64);
+/// Entries that wait: packets' pages that a window keeps back, and runs of zeros behind them.
+const MOST_AWAITED: usize = 65_536;
+
+/// Which page comes out next.
+pub(crate) struct Awaited {
+    pub(crate) round: u32,
+    pub(crate) block: Box<str>,
+    pub(crate) offset: u64,
+    /// So many pages of zeros from there on, which came without data; none is a page with data.
+    pub(crate) zeros: u64,
+}
 
 /// A stream that is inflated as its pieces arrive.
 pub(crate) struct Inflate {
@@ -60,6 +69,9 @@ impl Inflate {
     ) -> Result<(), ()> {
         let before = self.awaited.len();
         self.awaited.extend(pages);
+        if self.awaited.len() > MOST_AWAITED {
+            return Err(());
+        }
         let bound = self.awaited.len().saturating_sub(before).saturating_mul(self.page_bytes);
         match &mut self.method {
             Method::Zlib(zlib) => unzlib(zlib, payload, bound, &mut self.out),
@@ -69,13 +81,38 @@ impl Inflate {
         }
     }
 
-    /// The next page that is complete.
-    pub(crate) fn page(&mut self) -> Option<(Awaited, Vec<u8>)> {
-        if self.out.len() < self.page_bytes {
+    /// Takes a page of zeros, which comes when the pages before it have.
+    pub(crate) fn zero(&mut self, round: u32, block: &str, offset: u64) -> Result<(), ()> {
+        let page_bytes = len64(self.page_bytes);
+        if let Some(last) = self.awaited.back_mut()
+            && last.zeros > 0
+            && (last.round, &*last.block) == (round, block)
+            && last.zeros.checked_mul(page_bytes).and_then(|more| last.offset.checked_add(more))
+                == Some(offset)
+        {
+            last.zeros = last.zeros.saturating_add(1);
+            return Ok(());
+        }
+        self.awaited.push_back(Awaited { round, block: block.into(), offset, zeros: 1 });
+        if self.awaited.len() > MOST_AWAITED { Err(()) } else { Ok(()) }
+    }
+
+    /// The next page that is complete; one of zeros has no bytes.
+    pub(crate) fn page(&mut self) -> Option<(Awaited, Option<Vec<u8>>)> {
+        let front = self.awaited.front_mut()?;
+        if front.zeros > 1 {
+            let Awaited { round, block, offset, .. } = &*front;
+            let zero = Awaited { round: *round, block: block.clone(), offset: *offset, zeros: 1 };
+            front.offset = front.offset.saturating_add(len64(self.page_bytes));
+            front.zeros = front.zeros.saturating_sub(1);
+            return Some((zero, None));
+        }
+        if front.zeros == 0 && self.out.len() < self.page_bytes {
             return None;
         }
         let awaited = self.awaited.pop_front()?;
-        Some((awaited, self.out.drain(..self.page_bytes).collect()))
+        let data = (awaited.zeros == 0).then(|| self.out.drain(..self.page_bytes).collect());
+        Some((awaited, data))
     }
 
     /// Whether pages were announced that did not come.

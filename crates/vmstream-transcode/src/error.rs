@@ -39,6 +39,25 @@ pub enum Error {
         /// Why that is not possible, or what to do about it.
         why: &'static str,
     },
+    /// A page came as what has changed in it (xbzrle), and what it was before cannot be looked up: see [`crate::Earlier`].
+    #[error(
+        "T-1: what a page was before a difference (xbzrle) can be looked up; a pipe cannot be read again, a file can"
+    )]
+    Difference,
+    /// Channels of a multifd set are missing, or are another set's.
+    #[error("T-2: all channels of one multifd set are there, each once; {what}")]
+    Set {
+        /// What is wrong.
+        what: String,
+    },
+    /// A further channel is broken, or could not be read.
+    #[error("channel file {} cannot be read", channel.saturating_add(1))]
+    Channel {
+        /// Which of the files that were given, counted from 0.
+        channel: usize,
+        /// Why.
+        source: vmstream_qemu::ReadError,
+    },
     /// The notes that say how QEMU's stream was made are missing or broken.
     #[error("this stream does not say how QEMU's is made of it: {what}")]
     Notes {

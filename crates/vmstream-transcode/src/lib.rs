@@ -21,8 +21,10 @@
 #![forbid(unsafe_code)]
 
 mod back;
+mod channels;
 mod coding;
 mod device;
+mod earlier;
 mod encoder;
 mod error;
 mod from;
@@ -37,6 +39,7 @@ mod state;
 mod to;
 
 pub use back::Misfit;
+pub use earlier::Earlier;
 pub use error::Error;
 pub use from::{Form, Way, from_vmstream, from_vmstream_by};
 pub use open::{Origin, Stream, cause, open, open_file};

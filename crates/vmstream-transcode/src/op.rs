@@ -38,6 +38,8 @@ pub(crate) enum Op {
     Odd(Odd),
     /// Memory did not stand between its sections' heads: there are no bytes to come back to.
     Elsewhere,
+    /// Pages were differences, or came through other channels: there are no bytes to come back to either.
+    Rewritten,
 }
 
 /// Pages of one frame that are not written as one would expect, by their number in the frame.
@@ -91,6 +93,7 @@ impl Op {
             }
             Self::Odd(Odd { named, full }) => (16, vec![numbers(named), numbers(full)]),
             Self::Elsewhere => (17, vec![]),
+            Self::Rewritten => (18, vec![]),
         };
         let mut items = vec![Ours::from(tag)];
         items.extend(rest);
@@ -123,6 +126,7 @@ impl Op {
                 Self::Odd(Odd { named: numbers_from(named)?, full: numbers_from(full)? })
             }
             (17, []) => Self::Elsewhere,
+            (18, []) => Self::Rewritten,
             _ => return None,
         })
     }

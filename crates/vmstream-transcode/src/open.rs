@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
+use crate::earlier::Earlier;
 use crate::error::Error;
 use crate::to::{Options, memory, to_vmstream};
 
@@ -104,7 +106,8 @@ pub fn open_file(mut file: File, options: &Options) -> Result<(Origin, File), Er
     }
     let memory = memory(&mut file)?;
     file.seek(SeekFrom::Start(0))?;
-    let options = Options { index: true, memory, ..options.clone() };
+    let earlier = Earlier::Again(Arc::new(file.try_clone()?));
+    let options = Options { index: true, memory, earlier, ..options.clone() };
     let out = io::BufWriter::with_capacity(PIECE, tempfile::tempfile()?);
     let (out, _) = to_vmstream(&mut file, out, &options)?;
     let mut out = out.into_inner().map_err(io::IntoInnerError::into_error)?;

@@ -77,7 +77,8 @@ impl<W: Write> Precopy<W> {
             | Op::Body(_)
             | Op::Layout(_)
             | Op::Device(..)
-            | Op::Odd(_) => {}
+            | Op::Odd(_)
+            | Op::Rewritten => {}
         }
         Ok(())
     }

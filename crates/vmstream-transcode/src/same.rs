@@ -86,6 +86,9 @@ impl<W: Write> Same<W> {
             Op::Trailing(bytes) => self.event(&Event::Trailing(&bytes)),
             Op::Body(bytes) => self.event(&Event::Opaque(&bytes)),
             Op::Elsewhere => Err(Error::moved("it came from a file that can be mapped")),
+            Op::Rewritten => {
+                Err(Error::moved("pages were differences, or came through other channels"))
+            }
             // These are no bytes of their own.
             Op::Layout(_) | Op::Device(..) | Op::Odd(_) => Ok(()),
         }

@@ -1,5 +1,6 @@
 //! QEMU's stream as ours.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -10,6 +11,7 @@ use vmstream::message::{Encoding, Hello, Manifest, Producer, Purpose, Verdict};
 use vmstream::writer::Compress;
 use vmstream_qemu::{BlockHead, Event, RamRecord, Reader};
 
+use crate::earlier::Earlier;
 use crate::encoder::Encoder;
 use crate::error::Error;
 
@@ -43,6 +45,10 @@ pub struct Options {
     pub reader: Reader,
     /// The blocks of memory, if they are known before: those of a file that can be mapped must be. See [`memory`].
     pub memory: Vec<BlockHead>,
+    /// Where a page is found as it was, for pages that come as differences (xbzrle).
+    pub earlier: Earlier,
+    /// The further channels of a multifd set whose main channel this is, in any order. Each is read once, from where it is.
+    pub channels: Vec<Arc<File>>,
     /// What is known of the machine besides: its contract.
     pub contract: Vec<Attribute>,
     /// What a destination said of it, to be kept in the stream.
@@ -64,6 +70,8 @@ impl Default for Options {
             index: false,
             reader: Reader::new(),
             memory: Vec::new(),
+            earlier: Earlier::Nowhere,
+            channels: Vec::new(),
             contract: Vec::new(),
             verdict: None,
             manifest: Arc::default(),
@@ -74,11 +82,13 @@ impl Default for Options {
 
 /// Reads a stream of QEMU's and writes it as ours, page by page: both may be pipes.
 ///
-/// At most one frame of pages and the device state are held. Returns the output and the digest that names the stream.
+/// At most one frame of pages, the device state and some pages of each channel are held. Returns the output and the digest that names the
+/// stream.
 ///
 /// # Errors
 ///
-/// [`Error`]: at the first rule that QEMU's stream breaks, and for what ours cannot say: pages as differences (xbzrle).
+/// [`Error`]: at the first rule that QEMU's stream breaks, and where pages are not to be had: see [`Options::earlier`] and
+/// [`Options::channels`].
 pub fn to_vmstream<W: Write>(
     source: &mut dyn Read,
     out: W,

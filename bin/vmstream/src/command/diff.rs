@@ -7,21 +7,24 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value as Json, json};
 use vmstream::json::value_to_json;
-use vmstream::message::RunKind;
-use vmstream::{Event, chain};
+use vmstream::message::{Manifest, Pages, Ram, RunKind};
+use vmstream::{Event, Reader, chain};
 
 use crate::cli::Shape;
+use crate::digests::Digests;
 use crate::flat::{self, Difference};
-use crate::store::Digests;
+use crate::input::{Channels, Source};
+use crate::parents::{Parents, Target, expect_link, take};
 use crate::survey::{States, Survey};
 use crate::{failure, input, output};
 
 /// Show where two streams differ: attributes and fields with both values, memory by ranges of pages
 ///
-/// Two streams are the same if they say the same of the machine, however they say it. The exit code is 1 if they differ.
+/// Two streams are the same if they say the same of the machine, however they say it. The exit code is 1 if they differ, and
+/// also if one is incremental and the pages that it lacks cannot be compared.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  vmstream diff before.stream after.stream\n  vmstream diff a.stream b.stream -o json | jq '.fields[].path'"
+    after_help = "Examples:\n  vmstream diff before.stream after.stream\n  vmstream diff a.stream b.stream -o json | jq '.fields[].path'\n  vmstream diff tuesday.inc wednesday.inc --parent tuesday.inc --parent monday\n  vmstream diff a.mig b.stream --channel a.c0.mig --channel a.c1.mig"
 )]
 pub(crate) struct DiffArgs {
     /// One stream; `-` for standard input
@@ -29,7 +32,31 @@ pub(crate) struct DiffArgs {
     /// The other stream; `-` for standard input
     b: PathBuf,
     #[command(flatten)]
+    sides: Sides,
+    #[command(flatten)]
     shape: Shape,
+}
+
+/// What the two streams are made of besides their files.
+#[derive(Args, Debug)]
+pub(crate) struct Sides {
+    #[command(flatten)]
+    channels: Channels,
+    /// The same of the other stream's
+    #[arg(long = "other-channel", value_name = "CHANNEL")]
+    others: Vec<PathBuf>,
+    #[command(flatten)]
+    parents: Parents,
+}
+
+impl Sides {
+    pub(crate) fn one(&self, path: &Path) -> anyhow::Result<Side> {
+        side(path, &self.channels, &self.parents)
+    }
+
+    pub(crate) fn other(&self, path: &Path) -> anyhow::Result<Side> {
+        side(path, &Channels::of(&self.others), &self.parents)
+    }
 }
 
 /// Most pages of one side: 256 GiB of the usual ones, whose digests take 512 MiB.
@@ -52,19 +79,23 @@ pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
     if args.a == args.b && args.a == Path::new("-") {
         return Err(failure::unfit("standard input holds one stream, not two"));
     }
-    let (a, b) = (side(&args.a)?, side(&args.b)?);
-    let (fields, runs) = (fields(&a.survey, &b.survey), runs(&a, &b));
+    let (a, b) = (args.sides.one(&args.a)?, args.sides.other(&args.b)?);
+    let (fields, (runs, unknown)) = (fields(&a.survey, &b.survey), runs(&a, &b));
     if args.shape.is_json() {
         let fields = fields.iter().map(|each| json!({"path": each.path, "a": each.a, "b": each.b}));
         let runs = runs.iter();
         let runs =
             runs.map(|run| json!({"region": run.region, "first": run.first, "count": run.count}));
         let (fields, runs): (Vec<Json>, Vec<Json>) = (fields.collect(), runs.collect());
-        output::json(&json!({"fields": fields, "pages": runs}))?;
+        output::json(&json!({"fields": fields, "pages": runs, "unknown_pages": unknown}))?;
     } else {
         for Difference { path, a, b } in &fields {
             let (a, b) = (flat::short(a.as_ref()), flat::short(b.as_ref()));
             output::line(format_args!("{}: {a} -> {b}", output::printable(path)))?;
+        }
+        if unknown > 0 {
+            let why = "what they are is in a parent: give it with --parent";
+            output::line(format_args!("memory: {unknown} pages not compared; {why}"))?;
         }
         for run in &runs {
             let last = run.first.saturating_add(run.count.saturating_sub(1));
@@ -75,36 +106,53 @@ pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
             ))?;
         }
     }
-    let same = fields.is_empty() && runs.is_empty();
+    let same = fields.is_empty() && runs.is_empty() && unknown == 0;
     Ok(if same { ExitCode::SUCCESS } else { ExitCode::from(failure::DIFFERS) })
 }
 
-pub(crate) fn side(path: &Path) -> anyhow::Result<Side> {
+fn side(path: &Path, channels: &Channels, parents: &Parents) -> anyhow::Result<Side> {
     let mut digests = Digests::default();
-    let survey = Survey::of(input::stream(path)?, States::Keep, |reader, event| {
-        match event {
-            Event::Manifest(manifest) => {
-                let pages = manifest.memory.iter().map(|region| region.bytes / manifest.page_size);
-                if pages.fold(0, u64::saturating_add) > PAGES {
-                    return Err(failure::unfit(format!("more than {PAGES} pages to compare")));
-                }
-                digests = Digests::new(manifest.page_size, manifest.parent.is_some());
+    let survey = Survey::of(input::stream(path, channels)?, States::Keep, |reader, event| {
+        if let Event::Manifest(manifest) = event {
+            digests = Digests::new(manifest.page_size, manifest.parent.is_some());
+            bounded(manifest)?;
+            let chain = parents.below(manifest)?;
+            if let Some(below) = chain.apply(&mut digests)? {
+                expect_link(Some(&below), manifest)?;
             }
-            Event::Pages(pages) => {
-                let page = reader.manifest().map_or(0, |manifest| manifest.page_size);
-                let page = usize::try_from(page).unwrap_or(usize::MAX);
-                chain::apply(pages, page, &mut digests)?;
-                for run in pages.runs().iter().filter(|run| run.kind == RunKind::Absent) {
-                    digests.absent(pages.region(), run.first, run.count);
-                }
-            }
-            Event::Ram(ram) => digests.take(reader, ram)?,
-            _ => {}
         }
-        Ok(())
+        take(reader, event, &mut digests)
     });
     let survey = survey.with_context(|| path.display().to_string())?;
     Ok(Side { survey, digests })
+}
+
+fn bounded(manifest: &Manifest) -> anyhow::Result<()> {
+    let pages = manifest.memory.iter().map(|region| region.bytes / manifest.page_size);
+    if pages.fold(0, u64::saturating_add) > PAGES {
+        return Err(failure::unfit(format!("more than {PAGES} pages to compare")));
+    }
+    Ok(())
+}
+
+impl Target for Digests {
+    fn begin(&mut self, manifest: &Manifest) -> anyhow::Result<()> {
+        bounded(manifest)?;
+        *self = Self::new(manifest.page_size, false);
+        Ok(())
+    }
+
+    fn pages(&mut self, pages: &Pages, bytes: usize) -> anyhow::Result<()> {
+        chain::apply(pages, bytes, self)?;
+        for run in pages.runs().iter().filter(|run| run.kind == RunKind::Absent) {
+            self.absent(pages.region(), run.first, run.count);
+        }
+        Ok(())
+    }
+
+    fn ram(&mut self, reader: &mut Reader<Source>, ram: &Ram) -> anyhow::Result<()> {
+        self.take(reader, ram)
+    }
 }
 
 /// Differences of contract, memory map and state.
@@ -140,19 +188,22 @@ fn pairs(a: &[(String, Json)], b: &[(String, Json)], out: &mut Vec<Difference>) 
     }
 }
 
-/// Differences of memory, in regions that both have.
-pub(crate) fn runs(a: &Side, b: &Side) -> Vec<Run> {
+/// Differences of memory, in regions that both have, and how many pages are not known on one side.
+pub(crate) fn runs(a: &Side, b: &Side) -> (Vec<Run>, u64) {
+    let parent = |side: &Side| side.survey.manifest.parent.as_ref().map(|parent| parent.digest);
+    let same_parent = parent(a).is_some() && parent(a) == parent(b);
     let (mine, theirs) = (&a.survey.manifest.memory, &b.survey.manifest.memory);
-    let mut runs = Vec::new();
+    let (mut runs, mut unknown) = (Vec::new(), 0_u64);
     for (number, region) in (0_u32..).zip(mine) {
         let same_place = theirs.get(usize::try_from(number).unwrap_or(usize::MAX));
         if same_place.is_none_or(|other| other.name != region.name) {
             continue;
         }
         let pages = region.bytes / a.survey.manifest.page_size.max(1);
-        let found = a.digests.differences(&b.digests, number, pages);
+        let found = a.digests.differences(&b.digests, number, pages, same_parent);
         let run = |(first, count)| Run { region: region.name.clone(), first, count };
-        runs.extend(found.into_iter().map(run));
+        runs.extend(found.runs.into_iter().map(run));
+        unknown = unknown.saturating_add(found.unknown);
     }
-    runs
+    (runs, unknown)
 }

@@ -1,6 +1,6 @@
 //! `get`: one field.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -12,6 +12,7 @@ use vmstream::message::Manifest;
 
 use crate::cli::Shape;
 use crate::failure::unfit;
+use crate::input::Channels;
 use crate::{input, output, place};
 
 /// Print a device's state, a field of it, or an attribute of the contract
@@ -25,6 +26,8 @@ use crate::{input, output, place};
 pub(crate) struct GetArgs {
     /// The stream; `-` for standard input
     file: PathBuf,
+    #[command(flatten)]
+    channels: Channels,
     /// What to print
     path: String,
     #[command(flatten)]
@@ -32,7 +35,7 @@ pub(crate) struct GetArgs {
 }
 
 pub(crate) fn run(args: &GetArgs) -> anyhow::Result<ExitCode> {
-    let found = find(&args.file, &args.path).with_context(|| args.file.display().to_string())?;
+    let found = find(args).with_context(|| args.file.display().to_string())?;
     let value = found
         .ok_or_else(|| unfit(format!("{}: there is no {}", args.file.display(), args.path)))?;
     match &value {
@@ -42,8 +45,11 @@ pub(crate) fn run(args: &GetArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn find(file: &Path, wanted: &str) -> anyhow::Result<Option<Json>> {
-    let Some(mut archive) = input::archive(file)? else { return find_in_order(file, wanted) };
+fn find(args: &GetArgs) -> anyhow::Result<Option<Json>> {
+    let wanted = args.path.as_str();
+    let Some(mut archive) = input::archive(&args.file, &args.channels)? else {
+        return find_in_order(args);
+    };
     if let Some(attribute) = archive.manifest().and_then(|manifest| attribute(manifest, wanted)) {
         return Ok(Some(attribute));
     }
@@ -57,8 +63,9 @@ fn find(file: &Path, wanted: &str) -> anyhow::Result<Option<Json>> {
 }
 
 /// As a pipe has it: all of it, once.
-fn find_in_order(file: &Path, wanted: &str) -> anyhow::Result<Option<Json>> {
-    let mut reader = input::state(file)?;
+fn find_in_order(args: &GetArgs) -> anyhow::Result<Option<Json>> {
+    let wanted = args.path.as_str();
+    let mut reader = input::state(&args.file, &args.channels)?;
     let mut found: Option<(usize, Option<Json>)> = None;
     while let Some(event) = reader.next_event()? {
         match event {

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Value as Json, json};
 
 use crate::cli::Shape;
+use crate::input::Channels;
 use crate::output::{self, hex, line, size, table};
 use crate::survey::{CLASSES, States, Survey};
 use crate::{input, survey};
@@ -23,11 +24,13 @@ pub(crate) struct InspectArgs {
     /// The stream; `-` for standard input
     file: PathBuf,
     #[command(flatten)]
+    channels: Channels,
+    #[command(flatten)]
     shape: Shape,
 }
 
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
-    let reader = input::stream(&args.file)?;
+    let reader = input::stream(&args.file, &args.channels)?;
     let survey = Survey::of(reader, States::Leave, |_, _| Ok(()));
     let survey = survey.with_context(|| args.file.display().to_string())?;
     if args.shape.is_json() {
@@ -95,9 +98,7 @@ pub(crate) fn about(survey: &Survey) -> Vec<String> {
         survey.parts.len(),
         survey.epochs
     ));
-    if let Some(parent) = &survey.manifest.parent {
-        about.push(format!("pages that are absent are in stream {}", hex(&parent.digest)));
-    }
+    about.extend(survey.incremental());
     if let Some(finish) = &survey.finish {
         about.push(format!("{} in {} frames", size(finish.bytes), finish.frames));
         about.push(format!("digest {}", hex(&finish.digest)));
@@ -136,6 +137,7 @@ fn as_json(survey: &Survey) -> Json {
         "purpose": survey.hello.as_ref().map(|hello| hello.purpose.word()),
         "page_size": survey.manifest.page_size,
         "parent": survey.manifest.parent.as_ref().map(|parent| hex(&parent.digest)),
+        "parent_name": survey.manifest.parent.as_ref().and_then(|parent| parent.name.as_deref()),
         "attributes": survey.manifest.contract.len(),
         "epochs": survey.epochs,
         "frames": kinds.collect::<serde_json::Map<_, _>>(),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::input;
+use crate::input::{self, Channels};
 
 /// Write a stream as JSON, a frame a line
 ///
@@ -19,10 +19,12 @@ use crate::input;
 pub(crate) struct JsonArgs {
     /// The stream; `-` for standard input
     file: PathBuf,
+    #[command(flatten)]
+    channels: Channels,
 }
 
 pub(crate) fn run(args: &JsonArgs) -> anyhow::Result<ExitCode> {
-    let source = input::stream(&args.file)?.into_inner();
+    let source = input::stream(&args.file, &args.channels)?.into_inner();
     let out = BufWriter::new(io::stdout().lock());
     let written = vmstream::json::to_json(Cursor::new([]).chain(source), out);
     written.with_context(|| args.file.display().to_string())?;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::command::diff::{self, fields, runs};
+use crate::command::diff::{Sides, fields, runs};
 use crate::input::Draft;
 use crate::report::page;
 
@@ -20,17 +20,19 @@ pub(crate) struct ReportArgs {
     file: PathBuf,
     /// Another stream, to show what differs
     other: Option<PathBuf>,
+    #[command(flatten)]
+    sides: Sides,
     /// Where to write the page
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
 }
 
 pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
-    let mut one = diff::side(&args.file)?;
+    let mut one = args.sides.one(&args.file)?;
     let mut found = None;
     if let Some(path) = &args.other {
-        let other = diff::side(path)?;
-        let differing = runs(&one, &other);
+        let other = args.sides.other(path)?;
+        let (differing, _) = runs(&one, &other);
         let regions: Vec<String> =
             one.survey.manifest.memory.iter().map(|region| region.name.clone()).collect();
         for run in differing {

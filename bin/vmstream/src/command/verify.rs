@@ -12,7 +12,7 @@ use vmstream::message::Message as _;
 
 use crate::cli::Shape;
 use crate::failure::unfit;
-use crate::input;
+use crate::input::{self, Channels};
 use crate::output::{self, hex, line, size};
 use crate::survey::{States, Survey};
 
@@ -24,6 +24,8 @@ use crate::survey::{States, Survey};
 pub(crate) struct VerifyArgs {
     /// The stream; `-` for standard input
     file: PathBuf,
+    #[command(flatten)]
+    channels: Channels,
     #[command(flatten)]
     shape: Shape,
 }
@@ -54,6 +56,7 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
         output::json(&json!({
             "whole": true, "frames": finish.frames, "bytes": finish.bytes, "pages": finish.pages,
             "devices": finish.devices, "digest": hex(&finish.digest),
+            "parent": survey.manifest.parent.as_ref().map(|parent| hex(&parent.digest)),
         }))?;
     } else {
         line(format_args!(
@@ -64,14 +67,18 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
             finish.devices,
             hex(&finish.digest)
         ))?;
+        if let Some(told) = survey.incremental() {
+            line(output::printable(&told))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn verify(args: &VerifyArgs) -> anyhow::Result<Survey> {
-    let survey = Survey::of(input::stream(&args.file)?, States::Leave, |_, _| Ok(()))?;
+    let survey =
+        Survey::of(input::stream(&args.file, &args.channels)?, States::Leave, |_, _| Ok(()))?;
     let has_index = survey.finish.is_some_and(|finish| finish.follows > 0);
-    if has_index && let Some(mut archive) = input::archive(&args.file)? {
+    if has_index && let Some(mut archive) = input::archive(&args.file, &args.channels)? {
         archive.verify_index()?;
     }
     Ok(survey)

@@ -15,6 +15,7 @@ const READERS: &[&[&str]] = &[
     &["report", "--output=out"],
     &["convert", "--to=mappable", "--output=out"],
     &["convert", "--to=sequential", "--output=out"],
+    &["convert", "--to=incremental", "--parent=vm", "--output=out"],
 ];
 
 fn words<'a>(command: &[&'a str], file: &'a str) -> Vec<&'a str> {

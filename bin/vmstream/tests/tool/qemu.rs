@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::bed::Bed;
 
 /// A real stream of a paused machine, in the bed as `name.mig`.
-fn capture(bed: &Bed, name: &str) -> Vec<u8> {
+pub(crate) fn capture(bed: &Bed, name: &str) -> Vec<u8> {
     let fixtures =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/vmstream-qemu/tests/fixtures");
     let packed = fixtures.join(format!("{name}.mig.zst"));

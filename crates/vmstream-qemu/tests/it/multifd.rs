@@ -46,10 +46,14 @@ fn of_main(bytes: &[u8]) -> (Vec<Sent>, BTreeMap<String, usize>) {
 }
 
 fn of_channel(bytes: &[u8]) -> Vec<Sent> {
-    let (mut sent, mut end) = (Vec::new(), 0);
+    let (mut sent, mut end, mut round) = (Vec::new(), 0, 0);
     read_channel(&mut &*bytes, 4096, &mut |range: Range<u64>, event: &ChannelEvent<'_>| {
         assert_eq!(range.start, end, "{event:?} begins where the one before it ended");
         end = range.end;
+        if let ChannelEvent::Page(page, _) | ChannelEvent::Zero(page) = event {
+            assert!(page.round >= round, "a page of round {} behind one of {round}", page.round);
+            round = page.round;
+        }
         match event {
             ChannelEvent::Page(page, data) => {
                 sent.push((page.round, page.block.to_owned(), page.offset, data.to_vec()));

@@ -60,20 +60,18 @@ impl<W: Write> Encoder<W> {
                 Err(Error::Unsupported { what: "a page of one byte over and over", why })
             }
             RamRecord::Data { page, data } => self.page_record(page, Some(data)),
-            RamRecord::Xbzrle { .. } => {
-                let why = "it needs what the page was; turn the capability xbzrle off";
-                Err(Error::Unsupported { what: "a difference of a page", why })
-            }
+            RamRecord::Xbzrle { page, encoding: _, data } => self.difference(page, data),
             RamRecord::MultifdFlush if self.blocks.iter().any(|block| block.mapped.is_some()) => {
                 self.op(Op::Flush)
             }
             RamRecord::MultifdFlush => {
-                let why = "its pages are in channels of their own";
-                Err(Error::Unsupported { what: "multifd", why })
+                self.flush_of_channels()?;
+                self.op(Op::Flush)
             }
             RamRecord::End => {
-                self.op(Op::RamEnd)?;
-                self.manifest()
+                self.manifest()?;
+                self.end_of_memory()?;
+                self.op(Op::RamEnd)
             }
             _ => Err(Error::Unsupported { what: "a record of memory", why: "it is not known" }),
         }
@@ -90,13 +88,18 @@ impl<W: Write> Encoder<W> {
         Err(Error::Unsupported { what: "memory", why })
     }
 
-    fn page_record(&mut self, page: &Page, data: Option<&[u8]>) -> Result<(), Error> {
+    pub(super) fn page_record(&mut self, page: &Page, data: Option<&[u8]>) -> Result<(), Error> {
         let Page { block, offset, named } = *page;
         let number = offset.checked_div(self.page_bytes).unwrap_or(0);
         self.page((block, number), data, named)
     }
 
-    fn page(&mut self, at: (u32, u64), data: Option<&[u8]>, named: bool) -> Result<(), Error> {
+    pub(super) fn page(
+        &mut self,
+        at: (u32, u64),
+        data: Option<&[u8]>,
+        named: bool,
+    ) -> Result<(), Error> {
         if !self.described {
             self.manifest()?;
         }
@@ -106,6 +109,9 @@ impl<W: Write> Encoder<W> {
         }
         if !self.gather.takes(at.0, at.1) {
             self.flush_pages()?;
+        }
+        if let Some(room) = &mut self.apart.room {
+            room.keep(at, data)?;
         }
         self.gather.page(at, data, named);
         Ok(())
@@ -135,6 +141,7 @@ impl<W: Write> Encoder<W> {
             bytes: block.bytes,
             gpa: block.gpa,
         };
+        self.apart.begin(&self.blocks, self.page_bytes)?;
         let manifest = Manifest {
             page_size: self.page_bytes,
             memory: self.blocks.iter().map(region).collect(),

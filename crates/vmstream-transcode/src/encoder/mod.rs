@@ -1,5 +1,6 @@
 //! Takes the events of QEMU's stream, and writes ours.
 
+mod apart;
 mod memory;
 
 use std::io::{self, Write};
@@ -15,6 +16,7 @@ use vmstream_qemu::{
     machine,
 };
 
+use self::apart::Apart;
 use crate::device::{Devices, Part};
 use crate::error::Error;
 use crate::gather::Gather;
@@ -26,6 +28,8 @@ use crate::to::{Content, Options, SOURCE_FAILED};
 
 /// Bytes of what is cut into pieces: descriptions, bodies.
 const PIECE: usize = 256 << 10;
+/// Bytes of pages in a frame that somebody waits for: he goes on with one while the next is read.
+const FRAME: usize = 512 << 10;
 /// Bytes of what the next note says, beyond which it is written.
 const NOTE_BYTES: usize = 512 << 10;
 
@@ -55,11 +59,15 @@ pub(crate) struct Encoder<W> {
     described: bool,
     switched: bool,
     packaged: bool,
+    /// Where the event begins in QEMU's stream.
+    at: u64,
+    apart: Apart,
     failed: Option<Error>,
 }
 
 impl<W: Write> Sink for Encoder<W> {
-    fn event(&mut self, _: Range<u64>, event: &Event<'_>) -> io::Result<()> {
+    fn event(&mut self, range: Range<u64>, event: &Event<'_>) -> io::Result<()> {
+        self.at = range.start;
         self.take(event).map_err(|error| {
             self.failed = Some(error);
             io::Error::other("no stream of ours")
@@ -69,10 +77,11 @@ impl<W: Write> Sink for Encoder<W> {
 
 impl<W: Write> Encoder<W> {
     pub(crate) fn new(writer: Writer<W>, options: &Options) -> Self {
+        let live = options.reader.is_live();
         Self {
             writer,
             content: options.content,
-            gather: Gather::new(options.encoding),
+            gather: Gather::new(options.encoding, if live { FRAME } else { usize::MAX }),
             devices: Devices::default(),
             pending: Vec::new(),
             ops: Vec::new(),
@@ -84,11 +93,13 @@ impl<W: Write> Encoder<W> {
             machine: options.contract.clone(),
             verdict: options.verdict.clone(),
             written: Arc::clone(&options.manifest),
-            live: options.reader.is_live(),
+            live,
             section: None,
             described: false,
             switched: false,
             packaged: false,
+            at: 0,
+            apart: Apart::new(options),
             failed: None,
         }
     }
@@ -111,6 +122,7 @@ impl<W: Write> Encoder<W> {
     /// Writes what is left, when QEMU's stream has ended.
     pub(crate) fn finish(mut self) -> Result<Writer<W>, Error> {
         self.flush_devices()?;
+        self.end_channels()?;
         self.expect_data()?;
         self.switch()?;
         self.flush_ops()?;

@@ -156,17 +156,6 @@ fn a_file_that_can_be_mapped() {
 }
 
 #[test]
-fn differences_of_pages_are_refused() {
-    let dir = bed::directory();
-    let mut source = Vm::busy(&Bed::get().new, Machine::Pc, dir.path());
-    source.qmp.capability("xbzrle", true);
-    let bytes = source.save_after_differences();
-
-    let error = to_vmstream(&mut &*bytes, Vec::new(), &Options::default()).expect_err("refused");
-    assert!(error.to_string().contains("xbzrle"), "{error}");
-}
-
-#[test]
 fn what_is_known_of_disks_blocks_comes_back() {
     let dir = bed::directory();
     let mut source = Vm::paused(&Bed::get().new, Machine::Pc, dir.path(), &[]);

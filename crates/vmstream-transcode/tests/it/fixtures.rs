@@ -58,7 +58,8 @@ fn state_alone_says_the_same_of_the_machine_without_its_pages_and_leads_nowhere_
     };
     for name in STREAMS {
         let bytes = stream(name);
-        let options = Options { content: Content::State, compress: Compress::Nothing, ..Options::default() };
+        let options =
+            Options { content: Content::State, compress: Compress::Nothing, ..Options::default() };
         let (state, _) = to_vmstream(&mut &*bytes, Vec::new(), &options).expect("valid");
 
         let of_machine = |event: &Event| {

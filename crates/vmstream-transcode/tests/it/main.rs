@@ -6,7 +6,10 @@
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod bed;
 mod captures;
+mod differences;
+mod elsewhere;
 mod fixtures;
 mod hostile;
 mod measure;
 mod notes;
+mod sets;

@@ -30,7 +30,8 @@ impl<W: Write> Writer<W> {
         &self.session
     }
 
-    pub(crate) const fn set_epoch(&mut self, epoch: u32) {
+    /// Sets the epoch of the next frame, for a stream that is copied: where it falls, the frame is refused.
+    pub const fn set_epoch(&mut self, epoch: u32) {
         self.epoch = epoch;
     }
 

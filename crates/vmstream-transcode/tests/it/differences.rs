@@ -1,0 +1,77 @@
+//! Pages that QEMU sends as what has changed in them (xbzrle).
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use vmstream::{Event, Reader};
+use vmstream_transcode::{Earlier, Error, Form, Options, from_vmstream, open_file, to_vmstream};
+
+use crate::bed::{self, Bed, Machine, Qemu, Vm, loads};
+
+/// A guest that was busy while it was sent: its stream in a file, and its last tick.
+fn captured(qemu: &Qemu, dir: &Path) -> (PathBuf, (u64, String)) {
+    let mut source = Vm::busy(qemu, Machine::Pc, dir);
+    source.qmp.capability("xbzrle", true);
+    let stream = dir.join("differences");
+    fs::write(&stream, source.save_after_differences()).expect("a file");
+    (stream, source.tick().expect("it has counted"))
+}
+
+fn differences(bytes: &[u8]) -> usize {
+    let mut count = 0;
+    let mut sink = |_: std::ops::Range<u64>, event: &vmstream_qemu::Event<'_>| {
+        let record =
+            matches!(event, vmstream_qemu::Event::Ram(vmstream_qemu::RamRecord::Xbzrle { .. }));
+        count += usize::from(record);
+        Ok(())
+    };
+    vmstream_qemu::Reader::new().read(&mut &*bytes, &mut sink).expect("valid");
+    count
+}
+
+fn differences_of(qemu: &Qemu) {
+    let dir = bed::directory();
+    let (stream, tick) = captured(qemu, dir.path());
+    let bytes = fs::read(&stream).expect("the stream");
+    let count = differences(&bytes);
+    eprintln!("{}: {count} differences in {} bytes", qemu.version, bytes.len());
+    assert!(count > 0, "a stream without a difference shows nothing");
+
+    // A pipe cannot be read again; with room it need not be.
+    let pipe = to_vmstream(&mut &*bytes, Vec::new(), &Options::default()).expect_err("refused");
+    assert!(matches!(pipe, Error::Difference), "{pipe}");
+    assert!(pipe.to_string().starts_with("T-1: "), "{pipe}");
+    let kept = Earlier::Kept(Arc::new(tempfile::tempfile().expect("a file")));
+    let options = Options { earlier: kept, ..Options::default() };
+    let (kept, _) = to_vmstream(&mut &*bytes, Vec::new(), &options).expect("valid");
+    let again = Earlier::Again(Arc::new(File::open(&stream).expect("the stream")));
+    let options = Options { earlier: again, ..Options::default() };
+    let (again, _) = to_vmstream(&mut &*bytes, Vec::new(), &options).expect("valid");
+    assert!(kept == again, "whichever way it is looked up, a page is the same");
+
+    let mut reader = Reader::new(&*kept);
+    let mut epochs = Vec::new();
+    while let Some(event) = reader.next_event().expect("valid") {
+        if matches!(event, Event::Pages(_)) {
+            epochs.push(reader.frame().expect("a frame").header.epoch);
+        }
+    }
+    assert!(epochs.last() > epochs.first(), "differences are data of a later epoch");
+    let same = from_vmstream(&*kept, Vec::new(), Form::Same);
+    assert!(matches!(same, Err(Error::Moved { .. })), "the same bytes are not to be had");
+    let (_, file) =
+        open_file(File::open(&stream).expect("it"), &Options::default()).expect("valid");
+    let composed = from_vmstream(file, Vec::new(), Form::Precopy).expect("it can be written");
+    loads(qemu, Machine::Pc, (dir.path(), "composed"), &composed, &tick);
+}
+
+#[test]
+fn differences_of_pages_of_7_2() {
+    differences_of(&Bed::get().old);
+}
+
+#[test]
+fn differences_of_pages_of_10_0() {
+    differences_of(&Bed::get().new);
+}
