@@ -29,6 +29,7 @@ mod memory;
 mod offer;
 mod receive;
 mod send;
+mod watch;
 mod wire;
 
 pub use error::BridgeError;

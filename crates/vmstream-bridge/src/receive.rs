@@ -18,6 +18,7 @@ use crate::error::BridgeError;
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::offer::{Offer, Reply, SHARED, compare};
+use crate::watch::Watch;
 use crate::wire::{Address, Listener, Wire};
 use crate::{News, Outcome, answers};
 
@@ -35,6 +36,8 @@ pub struct Receive {
     pub qmp: PathBuf,
     /// Where to wait for a sender.
     pub listen: Address,
+    /// A socket at which others may read the stream, from whenever they come.
+    pub watch: Option<PathBuf>,
 }
 
 /// Waits for a sender, compares the contracts, and takes the guest if they agree. Senders that make no sense are sent away,
@@ -56,6 +59,11 @@ pub fn receive(
     }
     let contract = machine.contract()?;
     let at = |source| BridgeError::Address { address: options.listen.clone(), source };
+    let watch = options.watch.as_ref().map(|path| {
+        let at = |source| BridgeError::Address { address: Address::Unix(path.clone()), source };
+        Watch::listen(path).map_err(at)
+    });
+    let mut watch = watch.transpose()?;
     let (listener, address) = Listener::bind(&options.listen).map_err(at)?;
     tell(News::Listening(&address));
     loop {
@@ -73,7 +81,8 @@ pub fn receive(
                 if !offer.only_asks {
                     drop(listener);
                     wire.set_patience(None)?;
-                    return take(&mut machine, &contract, wire, input).map(Outcome::Moved);
+                    let watch = watch.take();
+                    return take(&mut machine, &contract, wire, (input, watch)).map(Outcome::Moved);
                 }
             }
         }
@@ -117,7 +126,7 @@ fn take(
     machine: &mut Machine,
     contract: &Contract,
     wire: Wire,
-    input: BufReader<Wire>,
+    (input, watch): (BufReader<Wire>, Option<Watch>),
 ) -> Result<String, BridgeError> {
     let hello = Hello { purpose: Purpose::Answer, ..contract.hello() };
     let mut answers = Writer::new(BufWriter::new(wire.try_clone()?), &hello)?;
@@ -126,7 +135,7 @@ fn take(
         let memory = Memory::new(machine.blocks()?);
         let host = Host { memory, networks: machine.user_networks()? };
         let qemu = machine.migrate_incoming()?;
-        let ends = carry(&qemu, &host, &wire, input, &mut answers);
+        let ends = carry(&qemu, &host, &wire, (input, watch), &mut answers);
         outcome(machine, ends)
     };
     let ended = taken();
@@ -153,13 +162,13 @@ fn carry(
     qemu: &UnixStream,
     host: &Host,
     wire: &Wire,
-    input: BufReader<Wire>,
+    (input, watch): (BufReader<Wire>, Option<Watch>),
     answers: &mut Writer<BufWriter<Wire>>,
 ) -> Ends {
     let has_ended = AtomicBool::new(false);
     thread::scope(|scope| {
         let state = scope.spawn(|| {
-            let ended = state(qemu, host, input);
+            let ended = state(qemu, host, input, watch);
             let at_fault = ended.as_ref().is_err_and(|error| !is_broken_pipe(error));
             let is_first = at_fault && !has_ended.load(Ordering::SeqCst);
             if ended.is_err() {
@@ -184,13 +193,23 @@ fn carry(
 /// Carries the stream to QEMU.
 ///
 /// A user network is the host's: its state goes to one that the destination has, and nowhere if there is none.
-fn state(qemu: &UnixStream, host: &Host, input: BufReader<Wire>) -> Result<(), BridgeError> {
+fn state(
+    qemu: &UnixStream,
+    host: &Host,
+    input: BufReader<Wire>,
+    mut watch: Option<Watch>,
+) -> Result<(), BridgeError> {
     let out = BufWriter::with_capacity(BUFFER, qemu.try_clone()?);
     let way = Way {
         form: Form::Same,
-        seen: &mut |event| match event {
-            Event::Manifest(manifest) => host.memory.learn(manifest),
-            _ => Ok(()),
+        seen: &mut |epoch, event| {
+            if let Some(watch) = &mut watch {
+                watch.event(epoch, event);
+            }
+            match event {
+                Event::Manifest(manifest) => host.memory.learn(manifest),
+                _ => Ok(()),
+            }
         },
         renamed: &|name| host.memory.name_there(name),
         is_left_out: &|head| &*head.name == "slirp" && head.instance_id >= host.networks,

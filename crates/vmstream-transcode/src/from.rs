@@ -32,16 +32,19 @@ pub enum Form {
 ///
 /// [`Error`]: what was written then is no whole stream. [`Error::Moved`] if only [`Form::Precopy`] can be written.
 pub fn from_vmstream<R: Read, W: Write>(source: R, out: W, form: Form) -> Result<W, Error> {
-    let way = Way { form, seen: &mut |_| Ok(()), renamed: &|_| None, is_left_out: &|_| false };
+    let way = Way { form, seen: &mut |_, _| Ok(()), renamed: &|_| None, is_left_out: &|_| false };
     from_vmstream_by(source, out, way)
 }
+
+/// Sees an event and its epoch.
+pub type Seen<'a> = dyn FnMut(u32, &Event) -> Result<(), Box<Finding>> + 'a;
 
 /// How a stream becomes QEMU's.
 pub struct Way<'a> {
     /// Which of QEMU's.
     pub form: Form,
     /// Sees each event before it is written, and can refuse it.
-    pub seen: &'a mut dyn FnMut(&Event) -> Result<(), Box<Finding>>,
+    pub seen: &'a mut Seen<'a>,
     /// What a block of memory is called there, if not as here.
     pub renamed: &'a dyn Fn(&str) -> Option<Box<str>>,
     /// Whether the section of a device is left out: state of the source's host that the destination's has no place for.
@@ -63,7 +66,8 @@ pub fn from_vmstream_by<R: Read, W: Write>(source: R, out: W, way: Way<'_>) -> R
     };
     let mut noted = false;
     while let Some(event) = reader.next_event()? {
-        seen(&event).map_err(|finding| Error::Refused { finding })?;
+        let epoch = reader.frame().map_or(0, |frame| frame.header.epoch);
+        seen(epoch, &event).map_err(|finding| Error::Refused { finding })?;
         match event {
             Event::Hello(hello) if hello.purpose != Purpose::State => {
                 return Err(Error::notes("it is no machine's state"));

@@ -41,6 +41,6 @@ mod to;
 pub use back::Misfit;
 pub use earlier::Earlier;
 pub use error::Error;
-pub use from::{Form, Way, from_vmstream, from_vmstream_by};
+pub use from::{Form, Seen, Way, from_vmstream, from_vmstream_by};
 pub use open::{Origin, Stream, cause, open, open_file};
 pub use to::{Content, Options, SOURCE_FAILED, memory, to_vmstream};

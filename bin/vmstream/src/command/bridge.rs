@@ -67,7 +67,7 @@ struct SendArgs {
 /// Wait for a guest, beside a QEMU that was started with -incoming defer
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  vmstream bridge receive --qmp destination.sock --listen 10.0.0.2:4444"
+    after_help = "Examples:\n  vmstream bridge receive --qmp destination.sock --listen 10.0.0.2:4444\n  vmstream bridge receive --qmp destination.sock --listen 10.0.0.2:4444 --watch w.sock\n  socat -u UNIX-CONNECT:w.sock - | vmstream inspect -"
 )]
 struct ReceiveArgs {
     /// The QMP socket of the QEMU that waits
@@ -76,6 +76,9 @@ struct ReceiveArgs {
     /// Where to wait for the sender: ADDRESS:PORT (port 0: any that is free) or unix:PATH
     #[arg(long, value_name = "ADDRESS")]
     listen: Address,
+    /// A socket to be made, at which others may read the stream, from whenever they come
+    #[arg(long, value_name = "SOCKET")]
+    watch: Option<PathBuf>,
     #[command(flatten)]
     told: Told,
 }
@@ -120,7 +123,8 @@ fn send(args: &SendArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn receive(args: &ReceiveArgs) -> anyhow::Result<ExitCode> {
-    let options = Receive { qmp: args.qmp.clone(), listen: args.listen.clone() };
+    let (qmp, listen) = (args.qmp.clone(), args.listen.clone());
+    let options = Receive { qmp, listen, watch: args.watch.clone() };
     let mut teller = Teller::new(&args.told);
     let outcome = vmstream_bridge::receive(&options, &mut |news| teller.tell(&news))?;
     teller.end(&outcome, |status| {

@@ -142,7 +142,8 @@ fn what_cannot_go_through_here_is_said_before_anybody_is_asked() {
         refused(&source),
         "capability multifd cannot be bridged: turn it off (migrate_set_capability multifd off)"
     );
-    let options = vmstream_bridge::Receive { qmp: source.monitor(), listen: nobody.clone() };
+    let options =
+        vmstream_bridge::Receive { qmp: source.monitor(), listen: nobody.clone(), watch: None };
     let error = vmstream_bridge::receive(&options, &mut |_| {}).expect_err("it has a guest");
     assert_eq!(
         told(&error),

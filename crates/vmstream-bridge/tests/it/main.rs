@@ -15,3 +15,4 @@ mod machine;
 mod moves;
 mod refusals;
 mod sides;
+mod watches;

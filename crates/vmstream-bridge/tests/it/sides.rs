@@ -24,8 +24,14 @@ pub(crate) struct Receiver {
 impl Receiver {
     /// Starts one beside the QEMU of that monitor.
     pub(crate) fn start(qmp: &Path) -> Self {
+        Self::watched(qmp, None)
+    }
+
+    /// The same, with onlookers at that socket.
+    pub(crate) fn watched(qmp: &Path, watch: Option<&Path>) -> Self {
         let listen = "127.0.0.1:0".parse().expect("an address");
-        let options = Receive { qmp: qmp.to_owned(), listen };
+        let watch = watch.map(Path::to_owned);
+        let options = Receive { qmp: qmp.to_owned(), listen, watch };
         let (listening, address) = channel();
         let thread = thread::spawn(move || {
             let mut verdict = None;
