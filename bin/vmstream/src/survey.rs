@@ -1,6 +1,7 @@
 //! One stream, read once from front to back, and what there is to say of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 use vmstream::frame::Kind;
@@ -8,7 +9,7 @@ use vmstream::json::state_to_json;
 use vmstream::message::{DeviceRecord, Finish, Hello, Manifest, Message as _, Pages, Ram, RunKind};
 use vmstream::reader::ReadError;
 use vmstream::value::encode;
-use vmstream::{Event, Finding, Reader};
+use vmstream::{Event, Finding, Reader, Schema};
 
 use crate::input::Source;
 
@@ -62,7 +63,7 @@ pub(crate) struct Survey {
     pub(crate) parts: Vec<Part>,
     pub(crate) memory: Vec<Map>,
     pub(crate) epochs: u32,
-    pub(crate) schemas: Vec<(u32, String, String)>,
+    pub(crate) schemas: Vec<(u32, Arc<Schema>)>,
     pub(crate) finish: Option<Finish>,
     pub(crate) abort: Option<Finding>,
     pub(crate) skipped: u64,
@@ -99,10 +100,7 @@ impl Survey {
         }
         match event {
             Event::Hello(hello) => self.hello = Some(hello),
-            Event::Schema(id, schema) => {
-                let digest = crate::output::hex(&schema.digest());
-                self.schemas.push((id, schema.name.clone(), digest));
-            }
+            Event::Schema(id, schema) => self.schemas.push((id, schema)),
             Event::Manifest(manifest) => {
                 self.memory = empty_maps(&manifest);
                 self.manifest = manifest;

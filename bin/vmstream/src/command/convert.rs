@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use vmstream::archive::Sparse;
 use vmstream::message::{
-    DeviceRecord, Encoding, Hello, Manifest, Note, PagesBuilder, Purpose, Ram, RunKind, Switch,
+    DeviceRecord, Encoding, Manifest, Note, PagesBuilder, Purpose, Ram, RunKind, Switch,
 };
 use vmstream::writer::Finality;
 use vmstream::{Event, Reader, Writer, chain};
@@ -158,7 +158,7 @@ impl Conversion {
             Some(Event::Hello(hello)) if hello.purpose == Purpose::State => hello,
             _ => return Err(unfit("it is no machine's state")),
         };
-        let mut writer = Writer::new(out, &Hello { needs: Vec::new(), ..hello })?;
+        let mut writer = Writer::new(out, &hello)?;
         while let Some(event) = self.reader.next_event()? {
             match event {
                 Event::Schema(id, schema) => writer.schema_as(id, &schema)?,
