@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::qmp::Qmp;
 use super::{Bed, Qemu};
 
-/// Guest memory in bytes.
-const MEMORY: u64 = 128 << 20;
+/// Guest memory in MiB.
+const MEMORY: u64 = 128;
 
 /// What the guest runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,27 +75,39 @@ pub(crate) struct Vm {
     pub(crate) dir: PathBuf,
     pub(crate) qmp: Qmp,
     name: String,
+    mebibytes: u64,
 }
 
 impl Vm {
     /// A guest that boots.
     pub(crate) fn boot(qemu: &Qemu, machine: Machine, dir: &Path) -> Self {
-        Self::start(qemu, machine, dir, "source", &[])
+        Self::boot_with(qemu, machine, dir, MEMORY)
+    }
+
+    /// A guest of so many MiB that boots.
+    pub(crate) fn boot_with(qemu: &Qemu, machine: Machine, dir: &Path, mebibytes: u64) -> Self {
+        Self::start(qemu, machine, dir, ("source", mebibytes), &[])
     }
 
     /// A guest that never starts, with these devices besides.
     pub(crate) fn paused(qemu: &Qemu, machine: Machine, dir: &Path, devices: &[&str]) -> Self {
         let devices = devices.iter().flat_map(|device| device.split(' '));
         let words: Vec<_> = ["-S"].into_iter().chain(devices).collect();
-        Self::start(qemu, machine, dir, "paused", &words)
+        Self::start(qemu, machine, dir, ("paused", MEMORY), &words)
     }
 
     /// A machine that waits for `migrate-incoming`.
     pub(crate) fn waiting(qemu: &Qemu, machine: Machine, dir: &Path, name: &str) -> Self {
-        Self::start(qemu, machine, dir, name, &["-incoming", "defer"])
+        Self::start(qemu, machine, dir, (name, MEMORY), &["-incoming", "defer"])
     }
 
-    fn start(qemu: &Qemu, machine: Machine, dir: &Path, name: &str, more: &[&str]) -> Self {
+    fn start(
+        qemu: &Qemu,
+        machine: Machine,
+        dir: &Path,
+        (name, mebibytes): (&str, u64),
+        more: &[&str],
+    ) -> Self {
         let bed = Bed::get();
         let at = |what: &str| dir.join(format!("{name}.{what}"));
         let disk = dir.join("disk");
@@ -108,12 +120,11 @@ impl Vm {
             command.env("QEMU_MODULE_DIR", data.join("../../lib/x86_64-linux-gnu/qemu"));
         }
         command.args(machine.words()).args(["-accel", "tcg", "-cpu", "qemu64", "-smp", "1", "-m"]);
-        command.args(["128M", "-nodefaults", "-no-user-config", "-display", "none"]);
+        command.arg(format!("{mebibytes}M"));
+        command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
         let memory = at("memory");
-        command.args([
-            "-object",
-            &format!("memory-backend-file,id=mem,size=128M,share=on,mem-path={}", memory.display()),
-        ]);
+        let memory = format!("size={mebibytes}M,share=on,mem-path={}", memory.display());
+        command.args(["-object", &format!("memory-backend-file,id=mem,{memory}")]);
         command.args([
             "-drive",
             &format!("id=disk,if=none,format=raw,file={},file.locking=off", disk.display()),
@@ -134,7 +145,7 @@ impl Vm {
         let child = command.spawn().expect("QEMU starts");
         let mut qmp = Qmp::connect(&at("qmp"), at("stderr"));
         qmp.ask("migrate-set-parameters", json!({ "max-bandwidth": 4_000_000_000u64 }));
-        Self { child, dir: dir.into(), qmp, name: name.into() }
+        Self { child, dir: dir.into(), qmp, name: name.into(), mebibytes }
     }
 
     fn at(&self, what: &str) -> PathBuf {
@@ -144,7 +155,7 @@ impl Vm {
     /// Guest memory as it is.
     pub(crate) fn memory(&self) -> Vec<u8> {
         let memory = fs::read(self.at("memory")).expect("memory is a file");
-        assert_eq!(memory.len() as u64, MEMORY);
+        assert_eq!(memory.len() as u64, self.mebibytes << 20);
         memory
     }
 
