@@ -28,7 +28,7 @@ pub(crate) struct Cli {
 const MORE: &str = "\
 Exit codes:
   0     success
-  1     the two differ, or the destination would refuse
+  1     the two differ, or the destination refuses
   2     an input is broken or cannot be read, or an output cannot be written
   64    the command line was wrong
   141   whoever read the output closed it
@@ -38,7 +38,8 @@ Examples:
   vmstream get vm.stream 0000:00:03.0/virtio-net.status
   vmstream json vm.stream | sed s/old/new/ | vmstream from-json - -o edited.stream
   vmstream manifest --qmp source.sock -o source.contract
-  vmstream check source.contract --against destination.contract";
+  vmstream check source.contract --against destination.contract
+  vmstream bridge send --qmp source.sock --to host:4444";
 
 /// How a result is printed.
 #[derive(Args, Debug, Clone, Copy)]
@@ -78,4 +79,5 @@ pub(crate) enum Command {
     Manifest(command::manifest::ManifestArgs),
     Report(command::report::ReportArgs),
     Convert(command::convert::ConvertArgs),
+    Bridge(command::bridge::BridgeArgs),
 }

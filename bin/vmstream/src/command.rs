@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod bridge;
 pub(crate) mod check;
 pub(crate) mod convert;
 pub(crate) mod diff;
@@ -34,5 +35,6 @@ pub(crate) fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Manifest(args) => manifest::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Bridge(args) => bridge::run(&args),
     }
 }

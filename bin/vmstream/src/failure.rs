@@ -3,6 +3,8 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use crate::output::printable;
+
 /// Exit code where two things differ, or one refuses the other.
 pub(crate) const DIFFERS: u8 = 1;
 /// Exit code for a broken input.
@@ -44,10 +46,13 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(if unfit { DIFFERS } else { BROKEN })
 }
 
+/// An error and its causes in one line, as [`told`].
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    printable(&causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
+}
+
 /// The chain of causes in one line, which no escape sequence of an input can reach the terminal in.
 fn told(error: &anyhow::Error) -> String {
-    format!("{error:#}")
-        .chars()
-        .map(|each| if each.is_control() { '\u{fffd}' } else { each })
-        .collect()
+    printable(&format!("{error:#}"))
 }

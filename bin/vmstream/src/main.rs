@@ -15,6 +15,7 @@ mod place;
 mod report;
 mod store;
 mod survey;
+mod verdict;
 
 use std::process::ExitCode;
 

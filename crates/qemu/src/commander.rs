@@ -1,15 +1,13 @@
 //! The two halves of a connection to QEMU: commands are sent by one thread, everything that arrives is
 //! read by another.
 
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use bandsox_engine::CommandError;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
 
 use bandsox_qmp::Refusal;
@@ -142,27 +140,7 @@ impl Commander {
     }
 
     fn send(&mut self, command: &Value, fd: Option<OwnedFd>) -> io::Result<()> {
-        let mut line = command.to_string().into_bytes();
-        line.push(b'\n');
-        let mut rest = line.as_slice();
-        let mut fd = fd;
-        while !rest.is_empty() {
-            let sent = send_some(&self.stream, rest, fd.as_ref())?;
-            // A descriptor travels with the first byte.
-            fd = None;
-            rest = rest.get(sent..).unwrap_or_default();
-        }
-        Ok(())
+        let line = format!("{command}\n");
+        bandsox_qmp::send(&self.stream, line.as_bytes(), fd.as_ref().map(OwnedFd::as_fd))
     }
-}
-
-fn send_some(stream: &UnixStream, bytes: &[u8], fd: Option<&OwnedFd>) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let borrowed = fd.map(|fd| [fd.as_fd()]);
-    if let Some(fds) = &borrowed {
-        ancillary.push(SendAncillaryMessage::ScmRights(fds));
-    }
-    let sent = sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
-    Ok(sent)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -103,7 +104,7 @@ impl Client {
             for (name, arguments) in batch {
                 self.last_id = self.last_id.saturating_add(1);
                 let command = json!({"execute": name, "arguments": arguments, "id": self.last_id});
-                let sent = self.lines.send(format!("{command}\n").as_bytes());
+                let sent = self.lines.send(format!("{command}\n").as_bytes(), None);
                 sent.map_err(|source| broken(name, source))?;
             }
             for (id, (name, _)) in (first..).zip(batch) {
@@ -111,6 +112,23 @@ impl Client {
             }
         }
         Ok(results)
+    }
+
+    /// Gives QEMU a descriptor, which commands then name as `fd:NAME`. One that had the name is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Refused`], [`ClientError::Connection`].
+    pub fn give_fd(&mut self, name: &str, fd: BorrowedFd<'_>) -> Result<(), ClientError> {
+        let command = "getfd";
+        self.last_id = self.last_id.saturating_add(1);
+        let id = self.last_id;
+        let line = json!({"execute": command, "arguments": {"fdname": name}, "id": id});
+        let sent = self.lines.send(format!("{line}\n").as_bytes(), Some(fd));
+        let replied =
+            sent.and_then(|()| self.reply(id)).map_err(|source| broken(command, source))?;
+        let refused = |refusal| ClientError::Refused { command: command.to_owned(), refusal };
+        replied.map(drop).map_err(refused)
     }
 
     /// Takes the oldest event that nobody has taken, without waiting; those of before the last answer are all here.

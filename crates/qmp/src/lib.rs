@@ -11,5 +11,5 @@ mod lines;
 mod message;
 
 pub use client::{Client, ClientError};
-pub use lines::{Lines, handshake, next_before};
+pub use lines::{Lines, handshake, next_before, send};
 pub use message::{Event, Message, Refusal, Version};

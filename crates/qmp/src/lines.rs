@@ -1,11 +1,13 @@
 //! The stream, cut into messages, and its beginning.
 
-use std::io::{self, Read as _};
+use std::io::{self, IoSlice, Read as _};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::json;
 
 use crate::message::{Message, Version};
@@ -73,9 +75,9 @@ impl Lines {
         }
     }
 
-    /// Writes all of `line`.
-    pub(crate) fn send(&self, line: &[u8]) -> io::Result<()> {
-        io::Write::write_all(&mut &self.stream, line)
+    /// Writes all of `line`, with a descriptor if there is one.
+    pub(crate) fn send(&self, line: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        send(&self.stream, line, fd)
     }
 }
 
@@ -83,6 +85,27 @@ impl AsFd for Lines {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
+}
+
+/// Writes all of `line` to QEMU. A descriptor travels with the first byte; QEMU has one of its own then.
+///
+/// # Errors
+///
+/// What the operating system says.
+pub fn send(stream: &UnixStream, line: &[u8], mut fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let mut rest = line;
+    while !rest.is_empty() {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let fds = fd.take().map(|fd| [fd]);
+        if let Some(fds) = &fds {
+            ancillary.push(SendAncillaryMessage::ScmRights(fds));
+        }
+        let piece = [IoSlice::new(rest)];
+        let sent = sendmsg(stream, &piece, &mut ancillary, SendFlags::NOSIGNAL)?;
+        rest = rest.get(sent..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Greets QEMU and learns its version, before there is a reading thread.
@@ -100,7 +123,7 @@ pub fn handshake(lines: &mut Lines, deadline: Instant) -> io::Result<Version> {
     let negotiate = json!({"execute": "qmp_capabilities", "id": 0});
     let mut line = negotiate.to_string().into_bytes();
     line.push(b'\n');
-    lines.send(&line)?;
+    lines.send(&line, None)?;
     loop {
         match next_before(lines, deadline)? {
             Message::Reply { result: Ok(_), .. } => return Ok(version),

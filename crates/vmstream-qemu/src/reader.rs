@@ -49,6 +49,12 @@ impl Reader {
         self
     }
 
+    /// Whether the connection stays open behind the stream.
+    #[must_use]
+    pub const fn is_live(&self) -> bool {
+        self.live
+    }
+
     /// Reads one channel or file from beginning to end.
     ///
     /// # Errors

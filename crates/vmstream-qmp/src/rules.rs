@@ -63,6 +63,9 @@ pub(crate) const CPU_IDENTITY: &[&str] = &[
     "cache-topology",
 ];
 
+/// Properties that firmware or the guest set: state, which is sent.
+const SET_BY_GUEST: &[&str] = &["busnr"];
+
 /// Properties that say how the host serves a device, not what the guest sees of it.
 const HOSTS: &[&str] = &[
     "account-failed",
@@ -160,7 +163,7 @@ pub(crate) fn is_cpu_feature(name: &str) -> bool {
 
 /// Whether a property is the host's business alone.
 pub(crate) fn is_hosts_business(name: &str) -> bool {
-    HOSTS.contains(&name)
+    HOSTS.contains(&name) || SET_BY_GUEST.contains(&name)
 }
 
 /// Whether a property is one of QEMU's own, for machine types of before it.

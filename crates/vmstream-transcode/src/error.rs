@@ -2,6 +2,8 @@
 
 use std::io;
 
+use vmstream::Finding;
+
 use crate::back::Misfit;
 
 /// Why a stream could not be turned into the other format.
@@ -48,6 +50,18 @@ pub enum Error {
     Moved {
         /// What is elsewhere.
         what: String,
+    },
+    /// Whoever wrote the stream gave up.
+    #[error("its writer gave up: {finding}")]
+    Aborted {
+        /// Why.
+        finding: Box<Finding>,
+    },
+    /// Whoever takes the stream refused it.
+    #[error("{finding}")]
+    Refused {
+        /// Why.
+        finding: Box<Finding>,
     },
     /// Something else could not be read or written.
     #[error("input or output failed")]

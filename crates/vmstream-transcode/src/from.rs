@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
 
 use vmstream::message::{DeviceRecord, Manifest, Pages, Purpose, Ram, RunKind};
-use vmstream::{Event, Map, Reader, Value as Ours};
-use vmstream_qemu::BlockHead;
+use vmstream::{Event, Finding, Map, Reader, Value as Ours};
+use vmstream_qemu::{BlockHead, SectionHead, SectionKind};
 
 use crate::error::Error;
 use crate::layout::Layout;
@@ -32,14 +32,38 @@ pub enum Form {
 ///
 /// [`Error`]: what was written then is no whole stream. [`Error::Moved`] if only [`Form::Precopy`] can be written.
 pub fn from_vmstream<R: Read, W: Write>(source: R, out: W, form: Form) -> Result<W, Error> {
+    let way = Way { form, seen: &mut |_| Ok(()), renamed: &|_| None, is_left_out: &|_| false };
+    from_vmstream_by(source, out, way)
+}
+
+/// How a stream becomes QEMU's.
+pub struct Way<'a> {
+    /// Which of QEMU's.
+    pub form: Form,
+    /// Sees each event before it is written, and can refuse it.
+    pub seen: &'a mut dyn FnMut(&Event) -> Result<(), Box<Finding>>,
+    /// What a block of memory is called there, if not as here.
+    pub renamed: &'a dyn Fn(&str) -> Option<Box<str>>,
+    /// Whether the section of a device is left out: state of the source's host that the destination's has no place for.
+    pub is_left_out: &'a dyn Fn(&SectionHead) -> bool,
+}
+
+/// The same in a way of one's own.
+///
+/// # Errors
+///
+/// As [`from_vmstream`].
+pub fn from_vmstream_by<R: Read, W: Write>(source: R, out: W, way: Way<'_>) -> Result<W, Error> {
+    let Way { form, seen, renamed, is_left_out } = way;
     let mut reader = Reader::new(source);
-    let mut queue = Queue::default();
+    let mut queue = Queue::new(renamed, is_left_out);
     let mut target = match form {
         Form::Same => Target::Same(Same::new(out)),
         Form::Precopy => Target::Precopy(Precopy::new(out)),
     };
     let mut noted = false;
     while let Some(event) = reader.next_event()? {
+        seen(&event).map_err(|finding| Error::Refused { finding })?;
         match event {
             Event::Hello(hello) if hello.purpose != Purpose::State => {
                 return Err(Error::notes("it is no machine's state"));
@@ -63,7 +87,7 @@ pub fn from_vmstream<R: Read, W: Write>(source: R, out: W, form: Form) -> Result
                 target.flush()?;
             }
             Event::Abort(finding) => {
-                return Err(Error::notes(format!("the writer gave up: {finding}")));
+                return Err(Error::Aborted { finding: Box::new(finding) });
             }
             Event::Finish(_) => {
                 if !noted {
@@ -112,15 +136,33 @@ fn ram_frame<R: Read, W: Write>(
 }
 
 /// Steps whose turn has not come, and what they need.
-#[derive(Debug, Default)]
-struct Queue {
+struct Queue<'a> {
     ops: VecDeque<Op>,
     layouts: Vec<Layout>,
     records: BTreeMap<String, Map>,
     odd: Odd,
+    renamed: &'a dyn Fn(&str) -> Option<Box<str>>,
+    is_left_out: &'a dyn Fn(&SectionHead) -> bool,
+    /// Whether the section that has begun is left out.
+    leaves_out: bool,
 }
 
-impl Queue {
+impl<'a> Queue<'a> {
+    fn new(
+        renamed: &'a dyn Fn(&str) -> Option<Box<str>>,
+        is_left_out: &'a dyn Fn(&SectionHead) -> bool,
+    ) -> Self {
+        Self {
+            ops: VecDeque::new(),
+            layouts: Vec::new(),
+            records: BTreeMap::new(),
+            odd: Odd::default(),
+            renamed,
+            is_left_out,
+            leaves_out: false,
+        }
+    }
+
     fn learn(&mut self, value: &Ours) -> Result<(), Error> {
         let broken = || Error::notes("a note is broken");
         for op in value.as_list().ok_or_else(broken)? {
@@ -149,12 +191,28 @@ impl Queue {
                     self.ops.push_front(Op::Device(number, path));
                     return Ok(());
                 };
-                self.device(number, path, &state, target)?;
-            } else {
+                if !self.leaves_out {
+                    self.device(number, path, &state, target)?;
+                }
+            } else if let Op::Block(head) = op {
+                let name = (self.renamed)(&head.name).unwrap_or_else(|| head.name.clone());
+                target.step(Op::Block(BlockHead { name, ..head }))?;
+            } else if !self.is_of_left_out(&op) {
                 target.step(op)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a step belongs to a section that is left out: its head, its body, its footer.
+    fn is_of_left_out(&mut self, op: &Op) -> bool {
+        if let Op::Section(head) = op {
+            self.leaves_out = head.kind == SectionKind::Full && (self.is_left_out)(head);
+            return self.leaves_out;
+        }
+        let was = self.leaves_out;
+        self.leaves_out &= matches!(op, Op::Body(_));
+        was && matches!(op, Op::Body(_) | Op::Footer(_))
     }
 
     fn device<W: Write>(

@@ -38,6 +38,6 @@ mod to;
 
 pub use back::Misfit;
 pub use error::Error;
-pub use from::{Form, from_vmstream};
+pub use from::{Form, Way, from_vmstream, from_vmstream_by};
 pub use open::{Origin, Stream, cause, open, open_file};
-pub use to::{Content, Options, memory, to_vmstream};
+pub use to::{Content, Options, SOURCE_FAILED, memory, to_vmstream};

@@ -2,9 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use vmstream::Writer;
-use vmstream::message::{Encoding, Hello, Producer, Purpose};
+use vmstream::contract::Attribute;
+use vmstream::message::{Encoding, Hello, Manifest, Producer, Purpose, Verdict};
 use vmstream::writer::Compress;
 use vmstream_qemu::{BlockHead, Event, RamRecord, Reader};
 
@@ -22,6 +24,9 @@ pub enum Content {
     State,
 }
 
+/// The code of the finding that ends a stream whose source failed: see [`Options::aborts`].
+pub const SOURCE_FAILED: &str = "source-failed";
+
 /// How a stream of QEMU's becomes one of ours.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -37,6 +42,14 @@ pub struct Options {
     pub reader: Reader,
     /// The blocks of memory, if they are known before: those of a file that can be mapped must be. See [`memory`].
     pub memory: Vec<BlockHead>,
+    /// What is known of the machine besides: its contract.
+    pub contract: Vec<Attribute>,
+    /// What a destination said of it, to be kept in the stream.
+    pub verdict: Option<Verdict>,
+    /// Filled with the manifest as soon as it has been written.
+    pub manifest: Arc<OnceLock<Manifest>>,
+    /// Whether a stream that cannot be finished ends with a frame that says why, for whoever reads it at the same time.
+    pub aborts: bool,
 }
 
 impl Default for Options {
@@ -49,6 +62,10 @@ impl Default for Options {
             index: false,
             reader: Reader::new(),
             memory: Vec::new(),
+            contract: Vec::new(),
+            verdict: None,
+            manifest: Arc::default(),
+            aborts: false,
         }
     }
 }
@@ -75,10 +92,13 @@ pub fn to_vmstream<W: Write>(
     }
     let mut encoder = Encoder::new(writer, options);
     let read = options.reader.read(source, &mut encoder);
-    if let Some(failed) = encoder.take_failure() {
+    let failed = encoder.take_failure().or_else(|| read.err().map(Error::from));
+    if let Some(failed) = failed {
+        if options.aborts {
+            encoder.abort(&failed);
+        }
         return Err(failed);
     }
-    read?;
     let writer = encoder.finish()?;
     Ok(if options.index { writer.finish_with_index()? } else { writer.finish()? })
 }

@@ -1,22 +1,21 @@
 //! `check`: would this destination take that machine?
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
-use serde_json::{Value as Json, json};
 use vmstream::contract::{Comparison, Side, compare_between};
-use vmstream::json::value_to_json;
-use vmstream::message::{Manifest, Message as _, Producer};
+use vmstream::message::{Manifest, Producer};
 use vmstream::resolve::{Forecast, forecast};
 use vmstream::{Event, Finding, Schema};
 
 use crate::cli::Shape;
 use crate::failure::{self, unfit};
-use crate::{input, output};
+use crate::{input, output, verdict};
 
 /// Say whether a destination would take a machine, and every reason why not, without loading anything
 ///
@@ -62,9 +61,9 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     regions(&source, &destination, &mut comparison);
     records(&source, &destination, &mut comparison);
     if args.shape.is_json() {
-        output::json(&as_json(&comparison))?;
+        output::json(&verdict::as_json(&comparison))?;
     } else {
-        print(&comparison, args.verbose)?;
+        verdict::print(&comparison, args.verbose, &mut io::stdout().lock())?;
     }
     Ok(if comparison.accepts() { ExitCode::SUCCESS } else { ExitCode::from(failure::DIFFERS) })
 }
@@ -110,37 +109,4 @@ fn records(source: &Head, destination: &Head, comparison: &mut Comparison) {
             Forecast::No(findings) => comparison.refusals.extend(findings),
         }
     }
-}
-
-fn print(comparison: &Comparison, verbose: bool) -> anyhow::Result<()> {
-    for finding in &comparison.refusals {
-        output::line(finding)?;
-    }
-    if verbose {
-        for finding in &comparison.consequences {
-            output::line(format_args!("  follows: {finding}"))?;
-        }
-        for finding in &comparison.remarks {
-            output::line(format_args!("harmless: {finding}"))?;
-        }
-    } else if !comparison.consequences.is_empty() {
-        output::line(format_args!("and {} that follow from it", comparison.consequences.len()))?;
-    }
-    if comparison.accepts() {
-        output::line("accepted")?;
-    }
-    Ok(())
-}
-
-fn as_json(comparison: &Comparison) -> Json {
-    let all = |findings: &[Finding]| {
-        let each = findings.iter().map(|finding| value_to_json(&finding.to_value()));
-        Json::Array(each.collect())
-    };
-    json!({
-        "accepted": comparison.accepts(),
-        "refusals": all(&comparison.refusals),
-        "consequences": all(&comparison.consequences),
-        "remarks": all(&comparison.remarks),
-    })
 }

@@ -3,14 +3,13 @@
 use std::fs;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 
 use serde_json::json;
 use vmstream_qemu::{
     Answer, Description, Event, Reader, Sink, Value, Writer, read_answers, write_answer,
 };
 
-use crate::bed::{self, Bed, Machine, Pair, Qemu, Vm};
+use crate::bed::{self, Bed, Machine, Pair, Qemu, Vm, loads};
 use crate::stream::Contents;
 
 /// The block that is the memory backend.
@@ -71,41 +70,17 @@ pub(crate) fn opaque(contents: &Contents) -> Vec<String> {
     out
 }
 
-/// Starts a QEMU with `bytes` as its stream; the guest goes on counting from `tick` with the same checksum.
-pub(crate) fn loads(
-    qemu: &Qemu,
-    machine: Machine,
-    dir: &Path,
-    name: &str,
-    bytes: &[u8],
-    tick: (u64, String),
-) {
-    let file = dir.join(format!("{name}.stream"));
-    fs::write(&file, bytes).expect("a file");
-    let mut vm = Vm::waiting(qemu, machine, dir, name);
-    vm.qmp.ask("migrate-incoming", json!({ "uri": format!("exec:cat {}", file.display()) }));
-    vm.wait_status("running");
-    let (count, sum) = vm.ticks_past(tick.0);
-
-    assert!(count < tick.0 + 1000, "{name}: the counter goes on from {}, not {count}", tick.0);
-    assert_eq!(sum, tick.1, "{name}: the guest's memory is right");
-    fs::remove_file(file).expect("it can be removed");
-}
-
 fn precopy_of(qemu: &Qemu, machine: Machine) {
     let dir = bed::directory();
-    let mut source = Vm::boot(qemu, machine, dir.path());
-    source.ticks_past(1);
-    let stream = dir.path().join("stream");
+    let mut source = Vm::counting(qemu, machine, dir.path());
 
-    source.migrate(&format!("exec:cat >{}", stream.display()));
+    let bytes = source.save();
     let tick = source.tick().expect("it has counted");
-    let bytes = fs::read(&stream).expect("the stream");
 
     let what = format!("{} {machine:?} precopy", qemu.version);
     let contents = check(&what, &bytes, &source.memory());
     drop(source);
-    loads(qemu, machine, dir.path(), "written", &contents.written, tick);
+    loads(qemu, machine, (dir.path(), "written"), &contents.written, &tick);
 }
 
 #[test]
@@ -184,21 +159,13 @@ fn postcopy_of(qemu: &Qemu) {
     let dir = bed::directory();
     let mut pair = Pair::new(qemu, Machine::Pc, dir.path());
     // What the same machine says about itself in precopy.
-    let plain = dir.path().join("plain");
-    pair.source.migrate(&format!("exec:cat >{}", plain.display()));
+    let plain = pair.source.save();
     pair.source.qmp.ask("cont", json!({}));
-    let plain = fs::read(plain).expect("the stream");
     let plain = Contents::read(&Reader::new(), &mut plain.as_slice(), false).expect("valid");
     let description = plain.description.expect("precopy has a description");
     let description = Description::parse(&description, 0).expect("valid");
-    pair.capability("postcopy-ram");
-    pair.listen();
-    let slow = json!({ "max-bandwidth": 20_000_000 });
-    pair.source.qmp.ask("migrate-set-parameters", slow);
 
-    pair.source.qmp.ask("migrate", json!({ "uri": pair.uri }));
-    while pair.source.qmp.try_ask("migrate-start-postcopy", json!({})).is_err() {}
-    pair.source.wait_migrated();
+    pair.migrate_by_postcopy();
     let channels = pair.tee.channels();
     let bytes = &channels[0];
     let alone = Contents::of(&Reader::new(), &mut bytes.as_slice()).expect("valid");
@@ -230,9 +197,9 @@ fn postcopy_of(qemu: &Qemu) {
     let tick = pair.source.tick().expect("it has counted");
     drop(pair);
     let composed = alone.composed(&alone.blocks);
-    loads(qemu, Machine::Pc, dir.path(), "alone", &composed, tick.clone());
+    loads(qemu, Machine::Pc, (dir.path(), "alone"), &composed, &tick);
     let composed = helped.composed(&helped.blocks);
-    loads(qemu, Machine::Pc, dir.path(), "helped", &composed, tick);
+    loads(qemu, Machine::Pc, (dir.path(), "helped"), &composed, &tick);
 }
 
 #[test]
@@ -249,8 +216,7 @@ fn postcopy_of_10_0() {
 fn a_file_of_10_0() {
     let dir = bed::directory();
     let qemu = &Bed::get().new;
-    let mut source = Vm::boot(qemu, Machine::Microvm, dir.path());
-    source.ticks_past(1);
+    let mut source = Vm::counting(qemu, Machine::Microvm, dir.path());
     let file = dir.path().join("file");
     source.migrate(&format!("file:{}", file.display()));
 
@@ -261,8 +227,7 @@ fn a_file_of_10_0() {
 fn a_file_that_can_be_mapped_of_10_0() {
     let dir = bed::directory();
     let qemu = &Bed::get().new;
-    let mut source = Vm::boot(qemu, Machine::Q35, dir.path());
-    source.ticks_past(1);
+    let mut source = Vm::counting(qemu, Machine::Q35, dir.path());
     let file = dir.path().join("file");
     source.qmp.capability("mapped-ram", true);
     source.migrate(&format!("file:{}", file.display()));
@@ -283,21 +248,15 @@ fn a_file_that_can_be_mapped_of_10_0() {
     assert_eq!(vm.ticks_past(tick.0).1, tick.1, "the guest's memory is right");
     drop(vm);
     let composed = contents.composed(&contents.blocks);
-    loads(qemu, Machine::Q35, dir.path(), "composed", &composed, tick);
+    loads(qemu, Machine::Q35, (dir.path(), "composed"), &composed, &tick);
 }
 
 #[test]
 fn differences_of_pages_are_kept_as_they_are() {
     let dir = bed::directory();
-    let mut source = Vm::boot(&Bed::get().new, Machine::Pc, dir.path());
-    source.ticks_past(1);
+    let mut source = Vm::busy(&Bed::get().new, Machine::Pc, dir.path());
     source.qmp.capability("xbzrle", true);
-    source
-        .qmp
-        .ask("migrate-set-parameters", json!({ "max-bandwidth": 30_000_000, "downtime-limit": 4 }));
-    let stream = dir.path().join("stream");
-    source.migrate(&format!("exec:cat >{}", stream.display()));
-    let bytes = fs::read(&stream).expect("the stream");
+    let bytes = source.save_after_differences();
     let contents = check("xbzrle", &bytes, &source.memory());
 
     assert!(contents.records.get("xbzrle").is_some_and(|count| *count > 0));
@@ -306,15 +265,13 @@ fn differences_of_pages_are_kept_as_they_are() {
 /// The same guest twice, with a description and without.
 fn twice(qemu: &Qemu, machine: Machine) -> (Vec<u8>, Vec<u8>) {
     let dir = bed::directory();
-    let mut source = Vm::boot(qemu, machine, dir.path());
-    source.ticks_past(1);
+    let mut source = Vm::counting(qemu, machine, dir.path());
     let streams = [false, true].map(|quiet| {
-        let stream = dir.path().join("stream");
         let set = json!({ "path": "/machine", "property": "suppress-vmdesc", "value": quiet });
         source.qmp.ask("qom-set", set);
-        source.migrate(&format!("exec:cat >{}", stream.display()));
+        let stream = source.save();
         source.qmp.ask("cont", json!({}));
-        fs::read(stream).expect("the stream")
+        stream
     });
     let [told, quiet] = streams;
     (told, quiet)
@@ -384,12 +341,9 @@ impl Sink for Edit {
 
 fn edited_of(qemu: &Qemu) {
     let dir = bed::directory();
-    let mut source = Vm::boot(qemu, Machine::Pc, dir.path());
-    source.ticks_past(1);
-    let stream = dir.path().join("stream");
-    source.migrate(&format!("exec:cat >{}", stream.display()));
-    let (tick, bytes) =
-        (source.tick().expect("it has counted"), fs::read(&stream).expect("the stream"));
+    let mut source = Vm::counting(qemu, Machine::Pc, dir.path());
+    let bytes = source.save();
+    let tick = source.tick().expect("it has counted");
     drop(source);
     let mut edit = Edit {
         written: Writer::new(Vec::new()),
@@ -399,15 +353,10 @@ fn edited_of(qemu: &Qemu) {
         here: false,
     };
     Reader::new().read(&mut bytes.as_slice(), &mut edit).expect("valid");
-    fs::write(&stream, edit.written.into_inner()).expect("a file");
+    let edited = edit.written.into_inner();
 
-    let mut vm = Vm::waiting(qemu, Machine::Pc, dir.path(), "edited");
-    vm.qmp.ask("migrate-incoming", json!({ "uri": format!("exec:cat {}", stream.display()) }));
-    vm.wait_status("running");
-    assert_eq!(vm.ticks_past(tick.0).1, tick.1, "the guest runs on");
-    let again = dir.path().join("again");
-    vm.migrate(&format!("exec:cat >{}", again.display()));
-    let again = fs::read(again).expect("the stream");
+    let mut vm = loads(qemu, Machine::Pc, (dir.path(), "edited"), &edited, &tick);
+    let again = vm.save();
     let again = Contents::read(&Reader::new(), &mut again.as_slice(), false).expect("valid");
     let serial = again.devices.iter().find(|(head, _)| &*head.name == "serial");
     let (_, scr) = serial.expect("the section").1.find("state/scr").expect("the field");
@@ -432,9 +381,7 @@ fn what_is_known_of_disks_blocks_comes_whole_and_in_place() {
     let bitmap = json!({ "node": "disk", "name": "blocks" });
     source.qmp.ask("block-dirty-bitmap-add", bitmap);
     source.qmp.capability("dirty-bitmaps", true);
-    let stream = dir.path().join("stream");
-    source.migrate(&format!("exec:cat >{}", stream.display()));
-    let bytes = fs::read(&stream).expect("the stream");
+    let bytes = source.save();
     let contents = Contents::of(&Reader::new(), &mut bytes.as_slice()).expect("valid");
 
     assert!(contents.written == bytes);

@@ -6,6 +6,7 @@
 )]
 #![expect(clippy::print_stderr, reason = "what was measured is shown with --nocapture")]
 
+#[expect(dead_code, reason = "tests of other crates use the rest of it")]
 mod bed;
 mod captures;
 mod fixtures;

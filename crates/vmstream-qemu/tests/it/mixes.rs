@@ -1,7 +1,5 @@
 //! Devices of all kinds, in machines that never start: how much of their state is understood.
 
-use std::fs;
-
 use vmstream_qemu::Reader;
 
 use crate::bed::{self, Bed, Machine, Qemu, Vm};
@@ -104,9 +102,7 @@ fn mixes_of(qemu: &Qemu) {
     for (name, machine, devices) in MIXES {
         let dir = bed::directory();
         let mut vm = Vm::paused(qemu, machine, dir.path(), devices);
-        let stream = dir.path().join("stream");
-        vm.migrate(&format!("exec:cat >{}", stream.display()));
-        let bytes = fs::read(stream).expect("the stream");
+        let bytes = vm.save();
         let contents = Contents::of(&Reader::new(), &mut bytes.as_slice()).expect("valid");
         eprintln!(
             "{} {name}: {} sections, {:?}",

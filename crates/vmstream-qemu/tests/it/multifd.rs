@@ -6,8 +6,7 @@ use std::ops::Range;
 use serde_json::json;
 use vmstream_qemu::{ChannelEvent, Event, RamRecord, Reader, read_channel};
 
-use crate::bed::{self, Bed, Machine, Pair, Qemu};
-use crate::captures::loads;
+use crate::bed::{self, Bed, Machine, Pair, Qemu, loads};
 use crate::stream::Contents;
 
 /// When it was sent, where it goes, what it is.
@@ -114,7 +113,7 @@ fn multifd_of(qemu: &Qemu, machine: Machine, compression: &str) {
     drop(pair);
     let in_order: Vec<_> =
         contents.blocks.iter().map(|(name, _)| (name.clone(), memory[name].clone())).collect();
-    loads(qemu, machine, dir.path(), "composed", &contents.composed(&in_order), tick);
+    loads(qemu, machine, (dir.path(), "composed"), &contents.composed(&in_order), &tick);
 }
 
 #[test]

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 
 use bandsox_qmp::Client;
 use serde_json::json;
 use vmstream_qmp::Contract;
 
-use crate::bed::Qemu;
+use crate::bed::{self, Qemu};
 
 /// What is changed in the words of the common machine; a change to nothing takes the option away.
 pub(crate) type Edit<'a> = &'a [(&'a str, &'a str)];
@@ -37,25 +35,38 @@ const COMMON: &[(&str, &str)] = &[
 
 /// Starts one, has it tell its contract, and ends it.
 pub(crate) fn contract(qemu: &Qemu, edit: Edit<'_>, is_destination: bool, dir: &Path) -> Contract {
-    let mut options: BTreeMap<&str, &str> = COMMON.iter().copied().collect();
-    let is_own = |name: &str| !name.starts_with("capability ");
-    options.extend(edit.iter().filter(|(name, _)| is_own(name)).copied());
-    let mut child = Running::start(qemu, &options, is_destination, dir);
-    for (name, _) in edit.iter().filter(|(name, _)| !is_own(name)) {
-        let name = name.trim_start_matches("capability ");
-        let wanted = json!({ "capabilities": [{ "capability": name, "state": true }] });
-        child.client.run("migrate-set-capabilities", wanted).expect("QEMU has the capability");
-    }
-    vmstream_qmp::read(&mut child.client).expect("a contract")
+    let mut running = Running::of(qemu, edit, is_destination, dir);
+    vmstream_qmp::read(&mut running.client).expect("a contract")
 }
 
-struct Running {
+/// A QEMU that runs. It ends with this value.
+pub(crate) struct Running {
     child: Child,
-    client: Client,
-    _own: tempfile::TempDir,
+    pub(crate) client: Client,
+    own: tempfile::TempDir,
 }
 
 impl Running {
+    /// The common machine with these changes.
+    pub(crate) fn of(qemu: &Qemu, edit: Edit<'_>, waits: bool, dir: &Path) -> Self {
+        let mut options: BTreeMap<&str, &str> = COMMON.iter().copied().collect();
+        let is_own = |name: &str| !name.starts_with("capability ");
+        options.extend(edit.iter().filter(|(name, _)| is_own(name)).copied());
+        let mut running = Self::start(qemu, &options, waits, dir);
+        for (name, _) in edit.iter().filter(|(name, _)| !is_own(name)) {
+            let name = name.trim_start_matches("capability ");
+            let wanted = json!({ "capabilities": [{ "capability": name, "state": true }] });
+            let set = running.client.run("migrate-set-capabilities", wanted);
+            set.expect("QEMU has the capability");
+        }
+        running
+    }
+
+    /// The socket of a second monitor.
+    pub(crate) fn monitor(&self) -> PathBuf {
+        self.own.path().join("monitor")
+    }
+
     fn start(qemu: &Qemu, options: &BTreeMap<&str, &str>, waits: bool, dir: &Path) -> Self {
         for (name, size) in
             [("d.img", 64 << 20), ("larger.img", 128 << 20), ("other.img", 64 << 20)]
@@ -63,12 +74,8 @@ impl Running {
             File::create(dir.join(name)).and_then(|file| file.set_len(size)).expect("a disk");
         }
         let own = tempfile::tempdir().expect("a directory");
-        let mut command = Command::new(&qemu.program);
+        let mut command = qemu.command();
         command.current_dir(dir).args(["-nodefaults", "-no-user-config", "-S", "-accel", "tcg"]);
-        if let Some(data) = &qemu.data {
-            command.arg("-L").arg(data).args(["-L", "/usr/share/seabios"]);
-            command.env("QEMU_MODULE_DIR", data.join("../../lib/x86_64-linux-gnu/qemu"));
-        }
         // What others name, comes before them.
         let mut ordered: Vec<_> = COMMON.iter().map(|(name, _)| *name).collect();
         let more: Vec<_> = options.keys().copied().filter(|name| !ordered.contains(name)).collect();
@@ -83,18 +90,13 @@ impl Running {
             command.args(["-incoming", "defer"]);
         }
         let socket = own.path().join("qmp");
-        command.args(["-qmp", &format!("unix:{},server=on,wait=off", socket.display())]);
+        for socket in [&socket, &own.path().join("monitor")] {
+            command.args(["-qmp", &format!("unix:{},server=on,wait=off", socket.display())]);
+        }
         let child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("QEMU starts");
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let client = loop {
-            match Client::connect(&socket, Duration::from_secs(60)) {
-                Ok(client) => break client,
-                Err(error) => assert!(Instant::now() < deadline, "{error}: {options:?}"),
-            }
-            thread::sleep(Duration::from_millis(10));
-        };
-        Self { child, client, _own: own }
+        let client = bed::qmp::client(&socket);
+        Self { child, client, own }
     }
 }
 

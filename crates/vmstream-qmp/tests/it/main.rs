@@ -6,5 +6,6 @@
 #[path = "../../../vmstream-qemu/tests/it/bed/mod.rs"]
 mod bed;
 mod cases;
+#[expect(dead_code, reason = "others use the rest of it")]
 mod machine;
 mod verdicts;

@@ -141,6 +141,12 @@ impl<W: Write> Encoder<W> {
             contract: std::mem::take(&mut self.machine),
             ..Manifest::default()
         };
-        Ok(self.writer.manifest(&manifest)?)
+        self.writer.manifest(&manifest)?;
+        // Options that are used twice have the first stream's.
+        drop(self.written.set(manifest));
+        match self.verdict.take() {
+            Some(verdict) => Ok(self.writer.verdict(&verdict)?),
+            None => Ok(()),
+        }
     }
 }

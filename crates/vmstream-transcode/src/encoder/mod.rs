@@ -4,11 +4,12 @@ mod memory;
 
 use std::io::{self, Write};
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use vmstream::contract::{Attribute, Policy};
-use vmstream::message::{DeviceRecord, Note, Switch, SwitchMode};
+use vmstream::message::{DeviceRecord, Manifest, Note, Switch, SwitchMode, Verdict};
 use vmstream::writer::Finality;
-use vmstream::{Value as Ours, Writer};
+use vmstream::{Finding, Value as Ours, Writer};
 use vmstream_qemu::{
     BlockHead, Command, Event, SectionHead, SectionKind, Sink, Structure, agreed_capabilities,
     machine,
@@ -21,7 +22,7 @@ use crate::groups::{groups, weight};
 use crate::layout::Layout;
 use crate::op::{NOTE, Op};
 use crate::state;
-use crate::to::{Content, Options};
+use crate::to::{Content, Options, SOURCE_FAILED};
 
 /// Bytes of what is cut into pieces: descriptions, bodies.
 const PIECE: usize = 256 << 10;
@@ -45,6 +46,10 @@ pub(crate) struct Encoder<W> {
     known: bool,
     page_bytes: u64,
     machine: Vec<Attribute>,
+    verdict: Option<Verdict>,
+    written: Arc<OnceLock<Manifest>>,
+    /// Whether somebody at the other end waits for what has come.
+    live: bool,
     section: Option<SectionHead>,
     /// Whether the manifest has been written.
     described: bool,
@@ -76,7 +81,10 @@ impl<W: Write> Encoder<W> {
             known: !options.memory.is_empty(),
             blocks: options.memory.clone(),
             page_bytes: 4096,
-            machine: Vec::new(),
+            machine: options.contract.clone(),
+            verdict: options.verdict.clone(),
+            written: Arc::clone(&options.manifest),
+            live: options.reader.is_live(),
             section: None,
             described: false,
             switched: false,
@@ -88,6 +96,16 @@ impl<W: Write> Encoder<W> {
     /// What went wrong, if that is why reading ended.
     pub(crate) const fn take_failure(&mut self) -> Option<Error> {
         self.failed.take()
+    }
+
+    /// Ends the stream with why it has no other end, if that can still be written.
+    pub(crate) fn abort(mut self, why: &Error) {
+        let cause =
+            std::iter::successors(Some(why as &dyn std::error::Error), |error| error.source());
+        let cause = cause.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        let finding = Finding::new(SOURCE_FAILED, "", "device").because(cause);
+        // Whoever reads is told by the connection's end otherwise.
+        drop(self.writer.abort(&finding));
     }
 
     /// Writes what is left, when QEMU's stream has ended.
@@ -110,10 +128,14 @@ impl<W: Write> Encoder<W> {
             }
             Event::Opaque(bytes) if !self.is_full() => self.pieces(bytes, Op::Body),
             Event::Opaque(bytes) => self.device(|devices, head| devices.bytes(head, bytes)),
-            Event::Footer { section_id } => self.op(Op::Footer(*section_id)),
+            Event::Footer { section_id } => {
+                self.op(Op::Footer(*section_id))?;
+                self.hand_on()
+            }
             Event::Command(command) => {
                 self.packaged |= command.number == Command::PACKAGED;
-                self.op(Op::Command(command.number, command.data.to_vec()))
+                self.op(Op::Command(command.number, command.data.to_vec()))?;
+                self.hand_on()
             }
             Event::PackageEnd => {
                 self.op(Op::PackageEnd)?;
@@ -139,6 +161,15 @@ impl<W: Write> Encoder<W> {
         }
     }
 
+    /// Writes all that has come, if somebody waits for it: a command to be answered, a page that a guest stands still for.
+    fn hand_on(&mut self) -> Result<(), Error> {
+        if !self.live || !self.pending.is_empty() {
+            return Ok(());
+        }
+        self.flush_ops()?;
+        Ok(self.writer.flush()?)
+    }
+
     fn pieces(&mut self, bytes: &[u8], op: impl Fn(Vec<u8>) -> Op) -> Result<(), Error> {
         bytes.chunks(PIECE).try_for_each(|piece| self.op(op(piece.to_vec())))
     }
@@ -150,8 +181,10 @@ impl<W: Write> Encoder<W> {
             self.gather.set_page_bytes(usize::try_from(self.page_bytes).unwrap_or(4096));
         }
         let (exact, named) = (Policy::Exact, "machine");
+        let is_known = self.machine.iter().any(|known| known.name() == "machine#type");
+        let name = machine(configuration).filter(|_| !is_known);
         self.machine.extend(
-            machine(configuration).map(|name| {
+            name.map(|name| {
                 Attribute::new(named, "type", name.trim_end_matches("-machine"), exact)
             }),
         );

@@ -12,40 +12,15 @@ use vmstream_transcode::{
     Error, Form, Options, Origin, from_vmstream, memory, open_file, to_vmstream,
 };
 
-use crate::bed::{self, Bed, Machine, Pair, Qemu, Vm};
+use crate::bed::{self, Bed, Machine, Pair, Qemu, Vm, loads};
 use crate::fixtures::ours;
 use crate::measure::Sizes;
 
-/// Starts a QEMU with `bytes` as its stream; the guest goes on counting from `tick` with the same checksum.
-fn loads(
-    qemu: &Qemu,
-    machine: Machine,
-    dir: &Path,
-    name: &str,
-    bytes: &[u8],
-    tick: &(u64, String),
-) -> Vm {
-    let file = dir.join(format!("{name}.stream"));
-    fs::write(&file, bytes).expect("a file");
-    let mut vm = Vm::waiting(qemu, machine, dir, name);
-    vm.qmp.ask("migrate-incoming", json!({ "uri": format!("exec:cat {}", file.display()) }));
-    vm.wait_status("running");
-    let (count, sum) = vm.ticks_past(tick.0);
-
-    assert!(count < tick.0 + 1000, "{name}: the counter goes on from {}, not {count}", tick.0);
-    assert_eq!(sum, tick.1, "{name}: the guest's memory is right");
-    fs::remove_file(file).expect("it can be removed");
-    vm
-}
-
 /// A guest that has run, its stream and its last tick.
 fn captured(qemu: &Qemu, machine: Machine, dir: &Path) -> (Vec<u8>, (u64, String)) {
-    let mut source = Vm::boot(qemu, machine, dir);
-    source.ticks_past(1);
-    let stream = dir.join("stream");
-    source.migrate(&format!("exec:cat >{}", stream.display()));
-    let tick = source.tick().expect("it has counted");
-    (fs::read(&stream).expect("the stream"), tick)
+    let mut source = Vm::counting(qemu, machine, dir);
+    let bytes = source.save();
+    (bytes, source.tick().expect("it has counted"))
 }
 
 /// What holds for every stream of one channel.
@@ -68,7 +43,7 @@ fn precopy_of(qemu: &Qemu, machine: Machine) {
     let ours = comes_back(&format!("{} {machine:?}", qemu.version), &bytes);
 
     let composed = from_vmstream(&*ours, Vec::new(), Form::Precopy).expect("it can be written");
-    loads(qemu, machine, dir.path(), "composed", &composed, &tick);
+    loads(qemu, machine, (dir.path(), "composed"), &composed, &tick);
 }
 
 #[test]
@@ -130,12 +105,7 @@ fn a_return_path_of_10_0() {
 fn postcopy_of(qemu: &Qemu) {
     let dir = bed::directory();
     let mut pair = Pair::new(qemu, Machine::Pc, dir.path());
-    pair.capability("postcopy-ram");
-    pair.listen();
-    pair.source.qmp.ask("migrate-set-parameters", json!({ "max-bandwidth": 20_000_000 }));
-    pair.source.qmp.ask("migrate", json!({ "uri": pair.uri }));
-    while pair.source.qmp.try_ask("migrate-start-postcopy", json!({})).is_err() {}
-    pair.source.wait_migrated();
+    pair.migrate_by_postcopy();
     let bytes = pair.tee.channels().remove(0);
     let tick = pair.source.tick().expect("it has counted");
     drop(pair);
@@ -145,7 +115,7 @@ fn postcopy_of(qemu: &Qemu) {
     let back = from_vmstream(&*ours, Vec::new(), Form::Same).expect("it comes back");
     assert!(back == bytes, "what was sent in two phases comes back in two");
     let composed = from_vmstream(&*ours, Vec::new(), Form::Precopy).expect("it can be written");
-    loads(qemu, Machine::Pc, dir.path(), "composed", &composed, &tick);
+    loads(qemu, Machine::Pc, (dir.path(), "composed"), &composed, &tick);
 }
 
 #[test]
@@ -162,8 +132,7 @@ fn postcopy_of_10_0() {
 fn a_file_that_can_be_mapped() {
     let dir = bed::directory();
     let qemu = &Bed::get().new;
-    let mut source = Vm::boot(qemu, Machine::Q35, dir.path());
-    source.ticks_past(1);
+    let mut source = Vm::counting(qemu, Machine::Q35, dir.path());
     let file = dir.path().join("file");
     source.qmp.capability("mapped-ram", true);
     source.migrate(&format!("file:{}", file.display()));
@@ -183,20 +152,15 @@ fn a_file_that_can_be_mapped() {
     let same = from_vmstream(&*ours, Vec::new(), Form::Same);
     assert!(matches!(same, Err(Error::Moved { .. })));
     let composed = from_vmstream(&*ours, Vec::new(), Form::Precopy).expect("it can be written");
-    loads(qemu, Machine::Q35, dir.path(), "composed", &composed, &tick);
+    loads(qemu, Machine::Q35, (dir.path(), "composed"), &composed, &tick);
 }
 
 #[test]
 fn differences_of_pages_are_refused() {
     let dir = bed::directory();
-    let mut source = Vm::boot(&Bed::get().new, Machine::Pc, dir.path());
-    source.ticks_past(1);
+    let mut source = Vm::busy(&Bed::get().new, Machine::Pc, dir.path());
     source.qmp.capability("xbzrle", true);
-    let slow = json!({ "max-bandwidth": 30_000_000, "downtime-limit": 4 });
-    source.qmp.ask("migrate-set-parameters", slow);
-    let stream = dir.path().join("stream");
-    source.migrate(&format!("exec:cat >{}", stream.display()));
-    let bytes = fs::read(&stream).expect("the stream");
+    let bytes = source.save_after_differences();
 
     let error = to_vmstream(&mut &*bytes, Vec::new(), &Options::default()).expect_err("refused");
     assert!(error.to_string().contains("xbzrle"), "{error}");
@@ -209,10 +173,8 @@ fn what_is_known_of_disks_blocks_comes_back() {
     let bitmap = json!({ "node": "disk", "name": "blocks" });
     source.qmp.ask("block-dirty-bitmap-add", bitmap);
     source.qmp.capability("dirty-bitmaps", true);
-    let stream = dir.path().join("stream");
-    source.migrate(&format!("exec:cat >{}", stream.display()));
 
-    comes_back("dirty bitmaps", &fs::read(&stream).expect("the stream"));
+    comes_back("dirty bitmaps", &source.save());
 }
 
 #[test]
@@ -221,10 +183,8 @@ fn without_a_description_it_comes_back_too() {
     let mut source = Vm::paused(&Bed::get().new, Machine::Q35, dir.path(), &[]);
     let set = json!({ "path": "/machine", "property": "suppress-vmdesc", "value": true });
     source.qmp.ask("qom-set", set);
-    let stream = dir.path().join("stream");
-    source.migrate(&format!("exec:cat >{}", stream.display()));
 
-    comes_back("without a description", &fs::read(&stream).expect("the stream"));
+    comes_back("without a description", &source.save());
 }
 
 /// The lines of a stream's JSON with one of the serial port's registers changed.
@@ -278,10 +238,8 @@ fn edited_of(qemu: &Qemu) {
     let differing = back.iter().zip(&bytes).filter(|(left, right)| left != right).count();
     assert_eq!(differing, 1, "one byte has changed");
 
-    let mut vm = loads(qemu, Machine::Pc, dir.path(), "edited", &back, &tick);
-    let again = dir.path().join("again");
-    vm.migrate(&format!("exec:cat >{}", again.display()));
-    assert_eq!(scr_of(&fs::read(again).expect("the stream")), Some(0xa5), "it runs on with it");
+    let mut vm = loads(qemu, Machine::Pc, (dir.path(), "edited"), &back, &tick);
+    assert_eq!(scr_of(&vm.save()), Some(0xa5), "it runs on with it");
 }
 
 #[test]

@@ -21,7 +21,8 @@ const MODULES: &[&str] = &[
     "virtio_balloon",
 ];
 
-/// The counter goes on where it was, and with it stands a checksum of what lies in memory.
+/// The counter goes on where it was, and with it stands a checksum of what lies in memory. `busy` is of the kernel's
+/// command line: with it, there are always pages that have changed.
 const INIT: &str = "#!/bin/sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox mount -t proc proc /proc
@@ -33,6 +34,9 @@ for module in $(/bin/busybox cat /modules/order); do /bin/busybox insmod /module
 /bin/busybox ip link set eth0 up
 /bin/busybox dd if=/dev/urandom of=/tmp/held bs=65536 count=64
 echo guest is up >/dev/ttyS0
+if [ \"$busy\" ]; then
+    while :; do number=$((number + 1)); /bin/busybox printf %065536d $number >/tmp/busy; done &
+fi
 count=0
 while :; do
     count=$((count + 1))
@@ -42,7 +46,7 @@ while :; do
 done
 ";
 
-/// The archive, made once.
+/// The archive, as this file says: each process of tests makes it anew, in milliseconds, so that none runs an old one.
 pub(super) fn make(dir: &Path, kernel: &Path) -> PathBuf {
     let path = dir.join("stream-initramfs.cpio");
     let mut archive = Archive::default();

@@ -2,7 +2,8 @@
 
 mod initramfs;
 mod pair;
-mod qmp;
+pub(crate) mod qmp;
+mod stream;
 mod tee;
 mod vm;
 
@@ -14,6 +15,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 pub(crate) use pair::Pair;
+pub(crate) use stream::loads;
 pub(crate) use tee::Tee;
 pub(crate) use vm::{Machine, Vm};
 
@@ -24,6 +26,18 @@ pub(crate) struct Qemu {
     /// Where its data is, if it is not installed.
     pub(crate) data: Option<PathBuf>,
     pub(crate) version: &'static str,
+}
+
+impl Qemu {
+    /// It, told where its data is.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if let Some(data) = &self.data {
+            command.arg("-L").arg(data).args(["-L", "/usr/share/seabios"]);
+            command.env("QEMU_MODULE_DIR", data.join("../../lib/x86_64-linux-gnu/qemu"));
+        }
+        command
+    }
 }
 
 /// What tests run.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,16 @@ use super::{Bed, Qemu};
 
 /// Guest memory in MiB.
 const MEMORY: u64 = 128;
+
+/// What one guest has that others have not.
+#[derive(Clone, Copy)]
+struct Guest {
+    mebibytes: u64,
+    /// Words for its kernel.
+    kernel: &'static str,
+}
+
+const USUAL: Guest = Guest { mebibytes: MEMORY, kernel: "" };
 
 /// What the guest runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,39 +96,45 @@ impl Vm {
 
     /// A guest of so many MiB that boots.
     pub(crate) fn boot_with(qemu: &Qemu, machine: Machine, dir: &Path, mebibytes: u64) -> Self {
-        Self::start(qemu, machine, dir, ("source", mebibytes), &[])
+        let guest = Guest { mebibytes, ..USUAL };
+        Self::start(qemu, machine, (dir, "source"), &[], guest)
+    }
+
+    /// A guest that counts, and changes pages all the time.
+    pub(crate) fn busy(qemu: &Qemu, machine: Machine, dir: &Path) -> Self {
+        let guest = Guest { kernel: "busy=1", ..USUAL };
+        let vm = Self::start(qemu, machine, (dir, "source"), &[], guest);
+        vm.ticks_past(1);
+        vm
     }
 
     /// A guest that never starts, with these devices besides.
     pub(crate) fn paused(qemu: &Qemu, machine: Machine, dir: &Path, devices: &[&str]) -> Self {
         let devices = devices.iter().flat_map(|device| device.split(' '));
         let words: Vec<_> = ["-S"].into_iter().chain(devices).collect();
-        Self::start(qemu, machine, dir, ("paused", MEMORY), &words)
+        Self::start(qemu, machine, (dir, "paused"), &words, USUAL)
     }
 
     /// A machine that waits for `migrate-incoming`.
     pub(crate) fn waiting(qemu: &Qemu, machine: Machine, dir: &Path, name: &str) -> Self {
-        Self::start(qemu, machine, dir, (name, MEMORY), &["-incoming", "defer"])
+        Self::start(qemu, machine, (dir, name), &["-incoming", "defer"], USUAL)
     }
 
     fn start(
         qemu: &Qemu,
         machine: Machine,
-        dir: &Path,
-        (name, mebibytes): (&str, u64),
+        (dir, name): (&Path, &str),
         more: &[&str],
+        guest: Guest,
     ) -> Self {
+        let Guest { mebibytes, kernel } = guest;
         let bed = Bed::get();
         let at = |what: &str| dir.join(format!("{name}.{what}"));
         let disk = dir.join("disk");
         if !disk.exists() {
             File::create(&disk).and_then(|file| file.set_len(16 << 20)).expect("a disk");
         }
-        let mut command = Command::new(&qemu.program);
-        if let Some(data) = &qemu.data {
-            command.arg("-L").arg(data).args(["-L", "/usr/share/seabios"]);
-            command.env("QEMU_MODULE_DIR", data.join("../../lib/x86_64-linux-gnu/qemu"));
-        }
+        let mut command = qemu.command();
         command.args(machine.words()).args(["-accel", "tcg", "-cpu", "qemu64", "-smp", "1", "-m"]);
         command.arg(format!("{mebibytes}M"));
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
@@ -135,11 +151,13 @@ impl Vm {
             command.args(["-device", device]);
         }
         command.args(["-serial", &format!("file:{}", at("serial").display())]);
-        command.args(["-qmp", &format!("unix:{},server=on,wait=off", at("qmp").display())]);
+        for monitor in ["qmp", "monitor"] {
+            command.args(["-qmp", &format!("unix:{},server=on,wait=off", at(monitor).display())]);
+        }
         command.arg("-kernel").arg(&bed.kernel).arg("-initrd").arg(&bed.initramfs);
         // A microvm has nothing to calibrate its clock by; that the clock is right is nothing to these tests.
         let clock = if machine == Machine::Microvm { "tsc_early_khz=2000000" } else { "notsc" };
-        command.args(["-append", &format!("console=ttyS0 quiet {clock} rdinit=/init")]);
+        command.args(["-append", &format!("console=ttyS0 quiet {clock} {kernel} rdinit=/init")]);
         command.args(more).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(at("stderr")).expect("a file"));
         let child = command.spawn().expect("QEMU starts");
@@ -150,6 +168,11 @@ impl Vm {
 
     fn at(&self, what: &str) -> PathBuf {
         self.dir.join(format!("{}.{what}", self.name))
+    }
+
+    /// The socket of a second monitor, for what is tested.
+    pub(crate) fn monitor(&self) -> PathBuf {
+        self.at("monitor")
     }
 
     /// Guest memory as it is.
@@ -202,16 +225,23 @@ impl Vm {
     }
 
     fn wait_for(&mut self, command: &str, wanted: &str, never: &str) {
+        self.wait_until(command, |answer| {
+            let status = answer.get("status").and_then(Value::as_str).unwrap_or_default();
+            assert_ne!(status, never, "{answer}");
+            status == wanted
+        });
+    }
+
+    /// Waits for an answer of this kind.
+    pub(crate) fn wait_until(&mut self, command: &str, is_it: impl Fn(&Value) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
             let answer = self.qmp.ask(command, json!({}));
-            let status = answer.get("status").and_then(Value::as_str).unwrap_or_default();
-            if status == wanted {
+            if is_it(&answer) {
                 return;
             }
             let stderr = fs::read_to_string(self.at("stderr")).unwrap_or_default();
-            let late = status == never || Instant::now() > deadline;
-            assert!(!late, "{}: {answer}\n{stderr}", self.name);
+            assert!(Instant::now() < deadline, "{}: {answer}\n{stderr}", self.name);
             thread::sleep(Duration::from_millis(20));
         }
     }

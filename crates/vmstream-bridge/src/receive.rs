@@ -1,0 +1,240 @@
+//! The destination's side.
+
+use std::io::{BufReader, BufWriter, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use vmstream::contract::Comparison;
+use vmstream::message::{Hello, Purpose};
+use vmstream::{Event, Finding, Writer};
+use vmstream_qmp::Contract;
+use vmstream_transcode::{Form, Way, from_vmstream_by};
+
+use crate::error::BridgeError;
+use crate::machine::Machine;
+use crate::memory::Memory;
+use crate::offer::{Offer, Reply, SHARED, compare};
+use crate::wire::{Address, Listener, Wire};
+use crate::{News, Outcome, answers};
+
+/// How long a sender may think before it says what it has; to ask a QEMU takes about a second.
+const HANDSHAKE: Duration = Duration::from_secs(60);
+/// How long QEMU may take to start a guest that it has, or to say why it does not.
+const START: Duration = Duration::from_secs(60);
+/// Bytes of the stream that are read at once.
+const BUFFER: usize = 256 << 10;
+
+/// What to receive, and with what.
+#[derive(Clone, Debug)]
+pub struct Receive {
+    /// The QMP socket of a QEMU that waits with `-incoming defer`.
+    pub qmp: PathBuf,
+    /// Where to wait for a sender.
+    pub listen: Address,
+}
+
+/// Waits for a sender, compares the contracts, and takes the guest if they agree. Senders that make no sense are sent away,
+/// and those that only ask are answered, and the next one is waited for.
+///
+/// Returns what the guest does now: `running`, `paused`.
+///
+/// # Errors
+///
+/// [`BridgeError`]: the guest did not arrive.
+pub fn receive(
+    options: &Receive,
+    tell: &mut dyn FnMut(News<'_>),
+) -> Result<Outcome<String>, BridgeError> {
+    let mut machine = Machine::connect(&options.qmp)?;
+    let status = machine.status()?;
+    if status != "inmigrate" {
+        return Err(BridgeError::NotWaiting { status });
+    }
+    let contract = machine.contract()?;
+    let at = |source| BridgeError::Address { address: options.listen.clone(), source };
+    let (listener, address) = Listener::bind(&options.listen).map_err(at)?;
+    tell(News::Listening(&address));
+    loop {
+        let wire = listener.accept().map_err(at)?;
+        let mut input = BufReader::with_capacity(BUFFER, wire.try_clone()?);
+        let offer = wire.set_patience(Some(HANDSHAKE)).map_err(BridgeError::from);
+        match offer.and_then(|()| Offer::read(&mut input)) {
+            Err(error) => tell(News::Stranger(&error)),
+            Ok(offer) => {
+                let comparison = answer(&mut machine, &contract, &offer, &wire)?;
+                tell(News::Verdict(&comparison));
+                if !comparison.accepts() {
+                    return Ok(Outcome::Refused);
+                }
+                if !offer.only_asks {
+                    drop(listener);
+                    wire.set_patience(None)?;
+                    return take(&mut machine, &contract, wire, input).map(Outcome::Moved);
+                }
+            }
+        }
+    }
+}
+
+/// Compares, makes the destination's QEMU ready if that is wanted, and says so.
+fn answer(
+    machine: &mut Machine,
+    contract: &Contract,
+    offer: &Offer,
+    wire: &Wire,
+) -> Result<Comparison, BridgeError> {
+    let mut comparison = compare(&offer.contract, contract);
+    if comparison.accepts() && !offer.only_asks {
+        for name in SHARED {
+            if let Err(error) = machine.set_capability(name, offer.capabilities.contains(name)) {
+                // A QEMU that does not know it need not have it off.
+                if offer.capabilities.contains(name) {
+                    let path = format!("migration#{name}");
+                    let finding = Finding::new("not-supported", path, "contract");
+                    comparison.refusals.push(finding.because(error.to_string()));
+                }
+            }
+        }
+    }
+    let reply = Reply { contract: contract.clone(), verdict: comparison.verdict() };
+    reply.write(BufWriter::new(wire.try_clone()?))?;
+    Ok(comparison)
+}
+
+/// What of the destination is not in its contract: where the host's part of a stream goes.
+struct Host {
+    memory: Memory,
+    /// Networks of the kind `user`.
+    networks: u32,
+}
+
+/// Takes the guest.
+fn take(
+    machine: &mut Machine,
+    contract: &Contract,
+    wire: Wire,
+    input: BufReader<Wire>,
+) -> Result<String, BridgeError> {
+    let hello = Hello { purpose: Purpose::Answer, ..contract.hello() };
+    let mut answers = Writer::new(BufWriter::new(wire.try_clone()?), &hello)?;
+    answers.flush()?;
+    let taken = || {
+        let memory = Memory::new(machine.blocks()?);
+        let host = Host { memory, networks: machine.user_networks()? };
+        let qemu = machine.migrate_incoming()?;
+        let ends = carry(&qemu, &host, &wire, input, &mut answers);
+        outcome(machine, ends)
+    };
+    let ended = taken();
+    match &ended {
+        Ok(_) => drop(answers.finish()?),
+        // If it cannot be told, the end of the connection tells the source enough.
+        Err(error) => drop(answers.abort(&error.finding())),
+    }
+    wire.shut();
+    ended
+}
+
+/// How the two directions ended.
+struct Ends {
+    state: Result<(), BridgeError>,
+    /// What QEMU shut its return path with.
+    shut: Result<Option<u32>, BridgeError>,
+    /// Whether the stream ended first, and not because QEMU took no more of it.
+    is_streams_fault: bool,
+}
+
+/// Carries the stream to QEMU, and QEMU's answers back, until both end.
+fn carry(
+    qemu: &UnixStream,
+    host: &Host,
+    wire: &Wire,
+    input: BufReader<Wire>,
+    answers: &mut Writer<BufWriter<Wire>>,
+) -> Ends {
+    let has_ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let state = scope.spawn(|| {
+            let ended = state(qemu, host, input);
+            let at_fault = ended.as_ref().is_err_and(|error| !is_broken_pipe(error));
+            let is_first = at_fault && !has_ended.load(Ordering::SeqCst);
+            if ended.is_err() {
+                // QEMU must not wait for more.
+                drop(qemu.shutdown(Shutdown::Both));
+            }
+            (ended, is_first)
+        });
+        let shut = qemu.try_clone().map_err(BridgeError::from);
+        let shut = shut.and_then(|qemu| answers::forward(qemu, answers, &host.memory));
+        if !matches!(shut, Ok(Some(0))) {
+            // Nobody takes what may still come.
+            has_ended.store(true, Ordering::SeqCst);
+            wire.stop_reading();
+        }
+        let gone = |_| (Err(BridgeError::Talk { what: "a thread is gone" }), true);
+        let (state, is_streams_fault) = state.join().unwrap_or_else(gone);
+        Ends { state, shut, is_streams_fault }
+    })
+}
+
+/// Carries the stream to QEMU.
+///
+/// A user network is the host's: its state goes to one that the destination has, and nowhere if there is none.
+fn state(qemu: &UnixStream, host: &Host, input: BufReader<Wire>) -> Result<(), BridgeError> {
+    let out = BufWriter::with_capacity(BUFFER, qemu.try_clone()?);
+    let way = Way {
+        form: Form::Same,
+        seen: &mut |event| match event {
+            Event::Manifest(manifest) => host.memory.learn(manifest),
+            _ => Ok(()),
+        },
+        renamed: &|name| host.memory.name_there(name),
+        is_left_out: &|head| &*head.name == "slirp" && head.instance_id >= host.networks,
+    };
+    let mut out = from_vmstream_by(input, out, way)?;
+    Ok(out.flush()?)
+}
+
+/// What became of it.
+fn outcome(machine: &mut Machine, ends: Ends) -> Result<String, BridgeError> {
+    let Ends { state, shut, is_streams_fault } = ends;
+    let by_qemu = match shut {
+        Err(error) if !is_streams_fault => return Err(error),
+        Ok(Some(0)) => return state.and_then(|()| started(machine)),
+        Ok(Some(code)) => format!("it took the stream and failed ({code})"),
+        Ok(None) | Err(_) => "it ended the connection".to_owned(),
+    };
+    if is_streams_fault {
+        state?;
+    }
+    let said = machine.progress().ok().and_then(|progress| progress.error);
+    let why = said.unwrap_or_else(|| format!("{by_qemu}; its standard error may say more"));
+    Err(BridgeError::Qemu { who: "the destination's QEMU", why })
+}
+
+/// Waits until QEMU has the guest as the source had it.
+fn started(machine: &mut Machine) -> Result<String, BridgeError> {
+    let deadline = Instant::now() + START;
+    loop {
+        let status = machine.status()?;
+        if !["inmigrate", "finish-migrate"].contains(&status.as_str()) {
+            return Ok(status);
+        }
+        if Instant::now() > deadline {
+            let why = format!("it has the guest, and is still {status}");
+            return Err(BridgeError::Qemu { who: "the destination's QEMU", why });
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether QEMU took no more.
+fn is_broken_pipe(error: &BridgeError) -> bool {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
+    let mut kinds = causes.filter_map(|each| each.downcast_ref::<std::io::Error>());
+    kinds.any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

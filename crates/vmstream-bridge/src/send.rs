@@ -1,0 +1,332 @@
+//! The source's side.
+
+use std::collections::BTreeSet;
+use std::io::{BufReader, BufWriter};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use vmstream::contract::Comparison;
+use vmstream::message::{Manifest, Verdict};
+use vmstream_qemu::Reader as QemuReader;
+use vmstream_transcode::{Options, SOURCE_FAILED, to_vmstream};
+
+use crate::error::BridgeError;
+use crate::machine::{Machine, Progress};
+use crate::offer::{Offer, Reply, SHARED, compare};
+use crate::wire::{Address, Wire};
+use crate::{News, Outcome, answers};
+
+/// How long a destination may think about the contract.
+const HANDSHAKE: Duration = Duration::from_secs(60);
+/// How often QEMU is asked how far it is.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long the ends of both streams are waited for when QEMU says that it is over, and QEMU when they are.
+const END: Duration = Duration::from_secs(60);
+/// Bytes that are written at once.
+const BUFFER: usize = 256 << 10;
+/// What changes nothing that goes through here; the rest would need channels of its own, or pages as differences.
+const OTHERS: [&str; 9] = [
+    "auto-converge",
+    "background-snapshot",
+    "dirty-limit",
+    "events",
+    "late-block-activate",
+    "pause-before-switchover",
+    "postcopy-blocktime",
+    "release-ram",
+    "zero-blocks",
+];
+
+/// What to send, and where.
+#[derive(Clone, Debug)]
+pub struct Send {
+    /// The QMP socket of the QEMU that has the guest.
+    pub qmp: PathBuf,
+    /// Where the receiver waits.
+    pub to: Address,
+    /// Whether nothing is wanted but the verdict.
+    pub only_asks: bool,
+    /// After how many passes over memory the guest goes over, and the rest of its pages follow; never, if none.
+    pub postcopy: Option<u64>,
+    /// Bytes a second that QEMU may send; its own setting if none.
+    pub max_bandwidth: Option<u64>,
+    /// Milliseconds that the guest may stand still; QEMU's own setting if none.
+    pub downtime_limit: Option<u64>,
+}
+
+/// What it took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// As QEMU counted.
+    pub progress: Progress,
+}
+
+/// Compares the contracts, and sends the guest if they agree.
+///
+/// # Errors
+///
+/// [`BridgeError`]: the guest did not go. [`BridgeError::Source`] says what became of it if anything had been sent.
+pub fn send(
+    options: &Send,
+    tell: &mut dyn FnMut(News<'_>),
+) -> Result<Outcome<Summary>, BridgeError> {
+    let mut machine = Machine::connect(&options.qmp)?;
+    let status = machine.status()?;
+    if status == "inmigrate" {
+        return Err(BridgeError::NoGuest);
+    }
+    let capabilities = expect_ready(&mut machine)?;
+    let contract = machine.contract()?;
+    let at = |source| BridgeError::Address { address: options.to.clone(), source };
+    let wire = Wire::connect(&options.to).map_err(at)?;
+    let mut shared: BTreeSet<_> =
+        capabilities.iter().filter(|name| SHARED.contains(&name.as_str())).cloned().collect();
+    // Without it the source would let go of its guest before the destination has it.
+    shared.insert("return-path".to_owned());
+    if options.postcopy.is_some() {
+        shared.insert("postcopy-ram".to_owned());
+    }
+    let offer = Offer { contract, capabilities: shared, only_asks: options.only_asks };
+    offer.write(BufWriter::new(wire.try_clone()?))?;
+    wire.set_patience(Some(HANDSHAKE))?;
+    let mut input = BufReader::new(wire.try_clone()?);
+    let reply = Reply::read(&mut input)?;
+    let comparison = judged(&offer, &reply);
+    tell(News::Verdict(&comparison));
+    if !comparison.accepts() {
+        return Ok(Outcome::Refused);
+    }
+    if options.only_asks {
+        return Ok(Outcome::WouldMove);
+    }
+    wire.set_patience(None)?;
+    let turned_on: Vec<_> = offer.capabilities.difference(&capabilities).cloned().collect();
+    let job = Job { options, offer: &offer, verdict: &reply.verdict, wire: &wire };
+    let sent =
+        set_up(&mut machine, options, &turned_on).and_then(|()| job.run(&mut machine, input, tell));
+    sent.map(Outcome::Moved).map_err(|error| {
+        let state = settle(&mut machine, &status, &turned_on);
+        wire.shut();
+        BridgeError::Source { state, source: Box::new(error) }
+    })
+}
+
+/// The capabilities that are on, if the guest can go through here.
+fn expect_ready(machine: &mut Machine) -> Result<BTreeSet<String>, BridgeError> {
+    let progress = machine.progress()?;
+    if !["", "none", "completed", "failed", "cancelled"].contains(&progress.status.as_str()) {
+        return Err(BridgeError::Busy { status: progress.status });
+    }
+    let capabilities = machine.capabilities()?;
+    let known = |name: &str| SHARED.contains(&name) || OTHERS.contains(&name);
+    match capabilities.iter().find(|name| !known(name)) {
+        Some(name) => Err(BridgeError::Capability { name: name.clone() }),
+        None => Ok(capabilities),
+    }
+}
+
+/// The comparison as the destination made it. The same is found here; if it refuses for more than that, that counts.
+fn judged(offer: &Offer, reply: &Reply) -> Comparison {
+    let mut comparison = compare(&offer.contract, &reply.contract);
+    if comparison.accepts() != reply.verdict.accepted {
+        comparison.refusals.clear();
+        let known = [&comparison.consequences, &comparison.remarks].into_iter().flatten();
+        let known: Vec<_> = known.cloned().collect();
+        let findings = reply.verdict.findings.iter();
+        comparison.refusals.extend(findings.filter(|each| !known.contains(each)).cloned());
+    }
+    comparison
+}
+
+fn set_up(machine: &mut Machine, options: &Send, turned_on: &[String]) -> Result<(), BridgeError> {
+    for name in turned_on {
+        machine.set_capability(name, true)?;
+    }
+    if let Some(bandwidth) = options.max_bandwidth {
+        machine.set_parameter("max-bandwidth", bandwidth)?;
+    }
+    if let Some(limit) = options.downtime_limit {
+        machine.set_parameter("downtime-limit", limit)?;
+    }
+    Ok(())
+}
+
+/// Which of the two directions ended, and how.
+enum End {
+    State(Result<(), BridgeError>),
+    Answers(Result<(), BridgeError>),
+}
+
+struct Job<'a> {
+    options: &'a Send,
+    offer: &'a Offer,
+    verdict: &'a Verdict,
+    wire: &'a Wire,
+}
+
+impl Job<'_> {
+    fn run(
+        &self,
+        machine: &mut Machine,
+        input: BufReader<Wire>,
+        tell: &mut dyn FnMut(News<'_>),
+    ) -> Result<Summary, BridgeError> {
+        let qemu = machine.migrate()?;
+        let manifest = Arc::new(OnceLock::new());
+        let (sender, ends) = channel();
+        thread::scope(|scope| {
+            let (to, from) = (sender.clone(), sender);
+            let (qemu, shared) = (&qemu, &manifest);
+            scope.spawn(move || drop(to.send(End::State(self.state(qemu, shared)))));
+            scope.spawn(move || {
+                let delivered = answers::deliver(input, qemu, shared);
+                if delivered.is_err() {
+                    // What nobody takes, nobody needs to send.
+                    drop(qemu.shutdown(Shutdown::Both));
+                }
+                drop::<Result<_, _>>(Sender::send(&from, End::Answers(delivered)));
+            });
+            let watched = self.watch(machine, &ends, tell);
+            if watched.is_err() {
+                drop(qemu.shutdown(Shutdown::Both));
+                self.wire.shut();
+            }
+            watched
+        })
+    }
+
+    /// QEMU's stream as ours.
+    fn state(
+        &self,
+        qemu: &UnixStream,
+        manifest: &Arc<OnceLock<Manifest>>,
+    ) -> Result<(), BridgeError> {
+        let options = Options {
+            producer: self.offer.contract.producer.clone(),
+            reader: QemuReader::new().live(),
+            contract: self.offer.contract.attributes.clone(),
+            verdict: Some(self.verdict.clone()),
+            manifest: Arc::clone(manifest),
+            aborts: true,
+            ..Options::default()
+        };
+        let out = BufWriter::with_capacity(BUFFER, self.wire.try_clone()?);
+        let sent = to_vmstream(&mut &*qemu, out, &options);
+        if sent.is_err() {
+            drop(qemu.shutdown(Shutdown::Both));
+        }
+        sent?;
+        Ok(())
+    }
+
+    /// Waits until the guest has gone, or cannot go.
+    fn watch(
+        &self,
+        machine: &mut Machine,
+        ends: &Receiver<End>,
+        tell: &mut dyn FnMut(News<'_>),
+    ) -> Result<Summary, BridgeError> {
+        let (mut state, mut answers) = (None, None);
+        let mut over = None::<Instant>;
+        loop {
+            match ends.recv_timeout(LOOK) {
+                Ok(End::State(ended)) => state = Some(ended),
+                Ok(End::Answers(ended)) => answers = Some(ended),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+            }
+            let progress = machine.progress()?;
+            let has_failed = |end: &Option<Result<(), BridgeError>>| matches!(end, Some(Err(_)));
+            if progress.has_failed() || has_failed(&state) || has_failed(&answers) {
+                let late = over.is_some_and(|over| over.elapsed() > Duration::from_secs(2));
+                // What the other side and QEMU say of it comes last, and says most.
+                if late || has_failed(&answers) && progress.has_failed() {
+                    return Err(reason(progress, state, answers));
+                }
+                over.get_or_insert_with(Instant::now);
+                continue;
+            }
+            tell(News::Progress(&progress));
+            let is_whole = state.is_some() && answers.is_some();
+            if progress.status == "completed" && is_whole {
+                return Ok(Summary { progress });
+            }
+            if progress.status == "completed" || is_whole {
+                let since = over.get_or_insert_with(Instant::now);
+                if since.elapsed() > END {
+                    return Err(reason(progress, state, answers));
+                }
+            }
+            let is_due = self.options.postcopy.is_some_and(|passes| progress.pass > passes);
+            if is_due && progress.status == "active" {
+                machine.start_postcopy()?;
+            }
+        }
+    }
+}
+
+/// Why it ended: what the other side says, unless that is an echo; what is wrong with the connection; what cannot be sent;
+/// what QEMU says.
+fn reason(
+    progress: Progress,
+    state: Option<Result<(), BridgeError>>,
+    answers: Option<Result<(), BridgeError>>,
+) -> BridgeError {
+    use vmstream_transcode::Error::{Unsupported, Write};
+    let ended = |end: Option<Result<(), BridgeError>>| end.and_then(Result::err);
+    let is_echo = |error: &BridgeError| matches!(error, BridgeError::GaveUp { finding } if finding.code == SOURCE_FAILED);
+    let answers = ended(answers).filter(|error| !is_echo(error));
+    if let Some(error @ (BridgeError::GaveUp { .. } | BridgeError::Peer(_))) = answers {
+        return error;
+    }
+    match (ended(state), answers) {
+        (Some(BridgeError::Transcode(error @ (Unsupported { .. } | Write(_)))), _) => error.into(),
+        (Some(error), _) | (None, Some(error)) if !progress.has_failed() => error,
+        _ => {
+            let status = progress.status;
+            // What else QEMU says of one that was cancelled is how it ended, not why.
+            let said = progress.error.filter(|_| status != "cancelled");
+            let why = said.unwrap_or_else(|| format!("its migration is {status}"));
+            BridgeError::Qemu { who: "the source's QEMU", why }
+        }
+    }
+}
+
+/// Ends what was begun, and says what became of the guest.
+fn settle(machine: &mut Machine, before: &str, turned_on: &[String]) -> String {
+    let deadline = Instant::now() + END;
+    loop {
+        let (Ok(progress), Ok(status)) = (machine.progress(), machine.status()) else {
+            return "the source's QEMU does not answer".to_owned();
+        };
+        if progress.status == "completed" {
+            return format!(
+                "the source has let go of the guest ({status}), and its arrival was not confirmed"
+            );
+        }
+        if progress.is_postcopy() {
+            return "the guest is in two places, and postcopy is interrupted".to_owned();
+        }
+        let is_over = progress.has_failed() || ["", "none"].contains(&progress.status.as_str());
+        if is_over && (status == before || Instant::now() > deadline) {
+            for name in turned_on {
+                // It does no harm where it stays on.
+                drop(machine.set_capability(name, false));
+            }
+            let it = if status == "running" { "runs on" } else { "stays" };
+            return format!("the guest {it} at the source ({status})");
+        }
+        if !is_over && progress.status != "cancelling" {
+            // If it cannot be cancelled, it has ended.
+            drop(machine.cancel());
+        }
+        if Instant::now() > deadline {
+            return format!("the source's migration does not end ({})", progress.status);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}

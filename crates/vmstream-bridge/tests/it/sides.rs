@@ -1,0 +1,115 @@
+//! A sender and a receiver, beside their QEMUs.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use vmstream::contract::Comparison;
+use vmstream_bridge::{
+    Address, BridgeError, News, Outcome, Progress, Receive, Send, Summary, receive, send,
+};
+
+/// How receiving ended, and what the verdict was.
+pub(crate) type Received = (Result<Outcome<String>, BridgeError>, Option<Comparison>);
+
+/// A receiver that waits.
+pub(crate) struct Receiver {
+    pub(crate) address: Address,
+    thread: JoinHandle<Received>,
+}
+
+impl Receiver {
+    /// Starts one beside the QEMU of that monitor.
+    pub(crate) fn start(qmp: &Path) -> Self {
+        let listen = "127.0.0.1:0".parse().expect("an address");
+        let options = Receive { qmp: qmp.to_owned(), listen };
+        let (listening, address) = channel();
+        let thread = thread::spawn(move || {
+            let mut verdict = None;
+            let ended = receive(&options, &mut |news| match news {
+                News::Listening(address) => listening.send(address.clone()).expect("it is awaited"),
+                News::Verdict(comparison) => verdict = Some(comparison.clone()),
+                other => eprintln!("receiver: {other:?}"),
+            });
+            (ended, verdict)
+        });
+        let address = address.recv_timeout(Duration::from_secs(60)).expect("it listens");
+        Self { address, thread }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(self) -> Received {
+        self.thread.join().expect("it does not panic")
+    }
+}
+
+/// What a network does to a stream behind so many bytes of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    Ends,
+    ChangesABit,
+}
+
+/// A network between sender and receiver that does not carry everything. The receiver is behind the address.
+pub(crate) fn network(to: &Address, after: usize, fault: Fault) -> Address {
+    let Address::Tcp(to) = to.clone() else { panic!("{to} is no address of a network") };
+    let listener = TcpListener::bind("127.0.0.1:0").expect("it can listen");
+    let address = listener.local_addr().expect("an address").to_string();
+    thread::spawn(move || {
+        let (mut near, _) = listener.accept().expect("a sender");
+        let mut far = TcpStream::connect(to).expect("a receiver");
+        let (mut back, mut there) =
+            (far.try_clone().expect("a clone"), near.try_clone().expect("a clone"));
+        // Either side may end it.
+        thread::spawn(move || drop(io::copy(&mut back, &mut there)));
+        drop(io::copy(&mut (&mut near).take(after as u64), &mut far));
+        if let Fault::ChangesABit = fault {
+            let mut byte = [0];
+            if near.read_exact(&mut byte).is_ok() {
+                drop(far.write_all(&[byte[0] ^ 1]));
+            }
+            drop(io::copy(&mut near, &mut far));
+        }
+        drop((near.shutdown(Shutdown::Both), far.shutdown(Shutdown::Both)));
+    });
+    Address::Tcp(address)
+}
+
+/// What to send there, by QEMU's own settings.
+pub(crate) fn plain(qmp: &Path, to: &Address) -> Send {
+    Send {
+        qmp: qmp.to_owned(),
+        to: to.clone(),
+        only_asks: false,
+        postcopy: None,
+        max_bandwidth: None,
+        downtime_limit: None,
+    }
+}
+
+/// How sending ended, what the verdict was, and which states it went through.
+pub(crate) struct Sent {
+    pub(crate) ended: Result<Outcome<Summary>, BridgeError>,
+    pub(crate) verdict: Option<Comparison>,
+    pub(crate) progress: Vec<Progress>,
+}
+
+pub(crate) fn sent(options: &Send) -> Sent {
+    let (mut verdict, mut progress) = (None, Vec::new());
+    let ended = send(options, &mut |news| match news {
+        News::Verdict(comparison) => verdict = Some(comparison.clone()),
+        News::Progress(now) => progress.push(now.clone()),
+        other => eprintln!("sender: {other:?}"),
+    });
+    Sent { ended, verdict, progress }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn told(error: &BridgeError) -> String {
+    let causes =
+        std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
