@@ -1,6 +1,7 @@
 //! One stream, read once from front to back, and what there is to say of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 use vmstream::frame::Kind;
@@ -10,7 +11,7 @@ use vmstream::message::{
 };
 use vmstream::reader::ReadError;
 use vmstream::value::encode;
-use vmstream::{Event, Finding, Reader};
+use vmstream::{Event, Finding, Reader, Schema};
 
 use crate::input::Source;
 
@@ -64,7 +65,7 @@ pub(crate) struct Survey {
     pub(crate) parts: Vec<Part>,
     pub(crate) memory: Vec<Map>,
     pub(crate) epochs: u32,
-    pub(crate) schemas: Vec<(u32, String, String)>,
+    pub(crate) schemas: Vec<(u32, Arc<Schema>)>,
     pub(crate) finish: Option<Finish>,
     pub(crate) abort: Option<Finding>,
     pub(crate) skipped: u64,
@@ -101,10 +102,7 @@ impl Survey {
         }
         match event {
             Event::Hello(hello) => self.hello = Some(hello),
-            Event::Schema(id, schema) => {
-                let digest = crate::output::hex(&schema.digest());
-                self.schemas.push((id, schema.name.clone(), digest));
-            }
+            Event::Schema(id, schema) => self.schemas.push((id, schema)),
             Event::Manifest(manifest) => {
                 self.memory = empty_maps(&manifest);
                 self.manifest = manifest;

@@ -12,27 +12,38 @@ mod lifecycle;
 mod memory;
 mod report;
 mod statistics;
+mod stream;
 mod vsock;
 
 use anyhow::{Result, bail};
 use bandsox_e2e::Bed;
 
 use crate::setup::{self, Build, packages};
+use crate::step::step;
 use report::{Format, Report};
 
-type Group = fn(&Bed, &mut Report) -> Result<()>;
+/// What a group measures.
+#[derive(Clone, Copy)]
+enum Group {
+    /// Virtual machines of ours, on the test bed.
+    Machines(fn(&Bed, &mut Report) -> Result<()>),
+    /// Streams, for which neither the program nor its bed has to be made.
+    Streams(fn(&mut Report) -> Result<()>),
+}
 
-const GROUPS: [(&str, Group); 6] = [
-    ("vsock", vsock::run),
-    ("files", files::run),
-    ("exec", exec::run),
-    ("lifecycle", lifecycle::run),
-    ("memory", memory::run),
-    ("images", images::run),
+const GROUPS: [(&str, Group); 7] = [
+    ("vsock", Group::Machines(vsock::run)),
+    ("files", Group::Machines(files::run)),
+    ("exec", Group::Machines(exec::run)),
+    ("lifecycle", Group::Machines(lifecycle::run)),
+    ("memory", Group::Machines(memory::run)),
+    ("images", Group::Machines(images::run)),
+    ("stream", Group::Streams(stream::run)),
 ];
 
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     let (group, format) = match *words {
+        [stream::READER, ref rest @ ..] => return stream::read_hostile(rest),
         [] => (None, Format::Table),
         ["-o", "json"] => (None, Format::Json),
         ["-o", "table"] => (None, Format::Table),
@@ -44,12 +55,24 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     if let Some(unknown) = group.filter(|group| !names.contains(group)) {
         bail!("no group {unknown}; there are {}", names.join(", "));
     }
-    let bed = setup::ready(&packages::bench(), Build::Release)?;
     let mut report = Report::new(format);
-    for (name, measure) in GROUPS {
-        if group.is_none_or(|wanted| wanted == name) {
-            report.group(name);
-            crate::step::step(&format!("measuring {name}"), || measure(&bed, &mut report))?;
+    let mut bed = None;
+    for (name, measure) in GROUPS.into_iter().filter(|(name, _)| group.is_none_or(|g| g == *name)) {
+        report.group(name);
+        let what = format!("measuring {name}");
+        match measure {
+            Group::Machines(measure) => {
+                let made = match bed.take() {
+                    Some(bed) => bed,
+                    None => setup::ready(&packages::bench(), Build::Release)?,
+                };
+                let bed = bed.insert(made);
+                step(&what, || measure(bed, &mut report))?;
+            }
+            Group::Streams(measure) => {
+                packages::ensure(packages::STREAMS)?;
+                step(&what, || measure(&mut report))?;
+            }
         }
     }
     report.finish();

@@ -63,6 +63,17 @@ pub(crate) fn bench() -> Vec<Need> {
     [RUN, IMAGES, CPIO].concat()
 }
 
+/// What the benchmarks of streams run: another program that takes streams apart, and what measures programs.
+#[cfg(feature = "bench")]
+pub(crate) const STREAMS: &[Need] = &[
+    need("qemu-system-x86_64", "qemu-system-x86"),
+    need("busybox", "busybox-static"),
+    need("python3", "python3"),
+    need("strace", "strace"),
+    need("/usr/bin/time", "time"),
+    need("xz", "xz-utils"),
+];
+
 /// What libFuzzer is built with.
 pub(crate) const FUZZ: &[Need] = &[need("g++", "g++")];
 

@@ -126,8 +126,9 @@ fn as_json(survey: &Survey) -> Json {
     let devices =
         devices.map(|part| json!({"path": part.path, "kind": part.kind, "bytes": part.bytes}));
     let schemas = survey.schemas.iter();
-    let schemas =
-        schemas.map(|(id, name, digest)| json!({"id": id, "name": name, "digest": digest}));
+    let schemas = schemas.map(
+        |(id, schema)| json!({"id": id, "name": schema.name, "digest": hex(&schema.digest())}),
+    );
     json!({
         "format": "vmstream",
         "version": 1,

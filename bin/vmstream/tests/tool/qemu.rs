@@ -39,6 +39,21 @@ fn every_command_reads_qemus_stream() {
 }
 
 #[test]
+fn qemus_stream_becomes_a_file_that_can_be_mapped() {
+    let bed = Bed::new();
+    for name in ["72_q35_S", "100_microvm_S"] {
+        capture(&bed, name);
+        let file = format!("{name}.mig");
+
+        bed.run(&["convert", &file, "--to", "mappable", "-o", "file"]).ok();
+
+        bed.run(&["verify", "file"]).ok();
+        assert_eq!(bed.run(&["get", "file", "cpu.env.eip"]).ok().out, "65520\n", "{name}");
+        bed.run(&["diff", &file, "file"]).ok();
+    }
+}
+
+#[test]
 fn through_ours_and_json_qemus_stream_comes_back_byte_for_byte() {
     let bed = Bed::new();
     for name in ["72_q35_S", "100_microvm_S"] {

@@ -40,7 +40,7 @@ impl<F: Read + Seek> Archive<F> {
         if !self.session.is_over() {
             return Err(self.broken(self.session.frame(), self.length, Broken::new(Rule::F14)));
         }
-        self.index.devices.sort();
+        self.index.order_devices();
         Ok(())
     }
 

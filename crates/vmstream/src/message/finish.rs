@@ -4,7 +4,7 @@ use super::{Fields, Message};
 use crate::broken::Broken;
 use crate::finding::Finding;
 use crate::rule::Rule;
-use crate::value::{Map, Value};
+use crate::value::{Map, Value, key_order};
 
 /// What a destination says to a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,6 +188,13 @@ pub struct Index {
     pub pages: Vec<(u64, u64)>,
     /// The finish frame.
     pub finish: u64,
+}
+
+impl Index {
+    /// Puts devices in the order that they have in a stream, where they are the keys of a map.
+    pub(crate) fn order_devices(&mut self) {
+        self.devices.sort_by(|(left, _), (right, _)| key_order(left, right));
+    }
 }
 
 impl Message for Index {

@@ -323,7 +323,7 @@ impl<W: Write> Writer<W> {
     /// As [`Writer::finish`].
     pub fn finish_with_index(mut self) -> Result<(W, [u8; 32]), WriteError> {
         self.index.finish = self.offset();
-        self.index.devices.sort();
+        self.index.order_devices();
         let index = self.index.to_value();
         // An index that is too large for a frame would be worth less than a scan.
         let bytes = u64::try_from(encode(&index).len()).unwrap_or(u64::MAX);

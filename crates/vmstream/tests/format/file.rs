@@ -5,7 +5,7 @@ use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 
 use vmstream::archive::{Archive, Sparse};
-use vmstream::message::{Purpose, Ram, Region, Switch, SwitchMode};
+use vmstream::message::{DeviceRecord, Purpose, Ram, Region, Switch, SwitchMode};
 use vmstream::{Rule, Writer};
 
 use crate::sample;
@@ -38,6 +38,27 @@ fn i_2_the_index_says_what_a_scan_finds() {
     assert_eq!(indexed.manifest(), scanned.manifest());
     assert_eq!(indexed.index().pages.len(), 1);
     indexed.verify_index().expect("the index is right");
+}
+
+#[test]
+fn i_2_holds_whatever_order_the_paths_of_devices_have() {
+    let hello = vmstream::message::Hello::new("toy", "1", Purpose::State);
+    let mut writer = Writer::new(Vec::new(), &hello).expect("a hello");
+    writer.schema(&sample::schema()).expect("a schema");
+    let manifest = vmstream::message::Manifest { devices: None, ..sample::manifest(0) };
+    writer.manifest(&manifest).expect("a manifest");
+    writer.switch(&Switch { mode: SwitchMode::Stopped }).expect("a switch");
+    // By their letters the longer one comes first, as keys of a map the shorter one.
+    let paths = ["a/long", "b"].map(str::to_owned);
+    let records = paths.map(|path| DeviceRecord { path, ..sample::record(0) });
+    writer.devices(&records, vmstream::writer::Finality::Final).expect("records");
+    let (stream, _) = writer.finish_with_index().expect("an end");
+
+    let mut archive = Archive::open(Cursor::new(&stream)).expect("a file");
+
+    archive.verify_index().expect("the index is right");
+    let scanned = Archive::scan(Cursor::new(&stream)).expect("a file");
+    assert_eq!(archive.index(), scanned.index());
 }
 
 #[test]

@@ -76,9 +76,11 @@ pub(crate) fn directory() -> tempfile::TempDir {
 }
 
 fn testbed() -> PathBuf {
-    let target = env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"), PathBuf::from);
-    target.join("testbed")
+    // Crates at several depths have this module.
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let root = above.find(|dir| dir.join("Cargo.lock").exists()).expect("a work tree");
+    let target = env::var_os("CARGO_TARGET_DIR");
+    target.map_or_else(|| root.join("target"), PathBuf::from).join("testbed")
 }
 
 pub(crate) fn run(command: &mut Command) -> Vec<u8> {

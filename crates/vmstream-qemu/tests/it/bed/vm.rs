@@ -11,8 +11,18 @@ use serde_json::{Value, json};
 use super::qmp::Qmp;
 use super::{Bed, Qemu};
 
-/// Guest memory in bytes.
-const MEMORY: u64 = 128 << 20;
+/// Guest memory in MiB.
+const MEMORY: u64 = 128;
+
+/// What one guest has that others have not.
+#[derive(Clone, Copy)]
+struct Guest {
+    mebibytes: u64,
+    /// Words for its kernel.
+    kernel: &'static str,
+}
+
+const USUAL: Guest = Guest { mebibytes: MEMORY, kernel: "" };
 
 /// What the guest runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,17 +85,25 @@ pub(crate) struct Vm {
     pub(crate) dir: PathBuf,
     pub(crate) qmp: Qmp,
     name: String,
+    mebibytes: u64,
 }
 
 impl Vm {
     /// A guest that boots.
     pub(crate) fn boot(qemu: &Qemu, machine: Machine, dir: &Path) -> Self {
-        Self::start(qemu, machine, (dir, "source"), &[], "")
+        Self::boot_with(qemu, machine, dir, MEMORY)
+    }
+
+    /// A guest of so many MiB that boots.
+    pub(crate) fn boot_with(qemu: &Qemu, machine: Machine, dir: &Path, mebibytes: u64) -> Self {
+        let guest = Guest { mebibytes, ..USUAL };
+        Self::start(qemu, machine, (dir, "source"), &[], guest)
     }
 
     /// A guest that counts, and changes pages all the time.
     pub(crate) fn busy(qemu: &Qemu, machine: Machine, dir: &Path) -> Self {
-        let vm = Self::start(qemu, machine, (dir, "source"), &[], "busy=1");
+        let guest = Guest { kernel: "busy=1", ..USUAL };
+        let vm = Self::start(qemu, machine, (dir, "source"), &[], guest);
         vm.ticks_past(1);
         vm
     }
@@ -94,12 +112,12 @@ impl Vm {
     pub(crate) fn paused(qemu: &Qemu, machine: Machine, dir: &Path, devices: &[&str]) -> Self {
         let devices = devices.iter().flat_map(|device| device.split(' '));
         let words: Vec<_> = ["-S"].into_iter().chain(devices).collect();
-        Self::start(qemu, machine, (dir, "paused"), &words, "")
+        Self::start(qemu, machine, (dir, "paused"), &words, USUAL)
     }
 
     /// A machine that waits for `migrate-incoming`.
     pub(crate) fn waiting(qemu: &Qemu, machine: Machine, dir: &Path, name: &str) -> Self {
-        Self::start(qemu, machine, (dir, name), &["-incoming", "defer"], "")
+        Self::start(qemu, machine, (dir, name), &["-incoming", "defer"], USUAL)
     }
 
     fn start(
@@ -107,8 +125,9 @@ impl Vm {
         machine: Machine,
         (dir, name): (&Path, &str),
         more: &[&str],
-        kernel: &str,
+        guest: Guest,
     ) -> Self {
+        let Guest { mebibytes, kernel } = guest;
         let bed = Bed::get();
         let at = |what: &str| dir.join(format!("{name}.{what}"));
         let disk = dir.join("disk");
@@ -117,12 +136,11 @@ impl Vm {
         }
         let mut command = qemu.command();
         command.args(machine.words()).args(["-accel", "tcg", "-cpu", "qemu64", "-smp", "1", "-m"]);
-        command.args(["128M", "-nodefaults", "-no-user-config", "-display", "none"]);
+        command.arg(format!("{mebibytes}M"));
+        command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
         let memory = at("memory");
-        command.args([
-            "-object",
-            &format!("memory-backend-file,id=mem,size=128M,share=on,mem-path={}", memory.display()),
-        ]);
+        let memory = format!("size={mebibytes}M,share=on,mem-path={}", memory.display());
+        command.args(["-object", &format!("memory-backend-file,id=mem,{memory}")]);
         command.args([
             "-drive",
             &format!("id=disk,if=none,format=raw,file={},file.locking=off", disk.display()),
@@ -145,7 +163,7 @@ impl Vm {
         let child = command.spawn().expect("QEMU starts");
         let mut qmp = Qmp::connect(&at("qmp"), at("stderr"));
         qmp.ask("migrate-set-parameters", json!({ "max-bandwidth": 4_000_000_000u64 }));
-        Self { child, dir: dir.into(), qmp, name: name.into() }
+        Self { child, dir: dir.into(), qmp, name: name.into(), mebibytes }
     }
 
     fn at(&self, what: &str) -> PathBuf {
@@ -160,7 +178,7 @@ impl Vm {
     /// Guest memory as it is.
     pub(crate) fn memory(&self) -> Vec<u8> {
         let memory = fs::read(self.at("memory")).expect("memory is a file");
-        assert_eq!(memory.len() as u64, MEMORY);
+        assert_eq!(memory.len() as u64, self.mebibytes << 20);
         memory
     }
 

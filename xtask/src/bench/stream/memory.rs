@@ -1,0 +1,216 @@
+//! RAM into a stream and out of it, against `cp`.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use vmstream::archive::Sparse;
+use vmstream::chain::{self, PageStore};
+use vmstream::message::{
+    Encoding, Hello, Manifest, PagesBuilder, Purpose, Ram, Region, Switch, SwitchMode,
+};
+use vmstream::writer::Finality;
+use vmstream::{Event, Reader, Writer};
+
+use super::captured::{Captured, State};
+use crate::bench::guest::seconds;
+use crate::bench::report::{Bar, Report};
+use crate::bench::statistics::median;
+use crate::step::run as must;
+
+const BYTES: u64 = 1 << 30;
+const HUGE: u64 = 4 << 30;
+const PAGE: usize = 4096;
+const CHUNK: u32 = 2 << 20;
+const PIECE: usize = 1 << 20;
+const ROUNDS: usize = 9;
+
+/// Streams with the devices of a real machine.
+pub(super) struct Files {
+    /// Of 1 GiB, in pages.
+    pub(super) sequential: PathBuf,
+    /// Of 1 GiB, to be mapped.
+    pub(super) mappable: PathBuf,
+    /// Of 4 GiB of nothing, to be mapped.
+    pub(super) huge: PathBuf,
+}
+
+type Job<'a> = Box<dyn Fn() -> Result<()> + 'a>;
+
+pub(super) fn run(captured: &Captured, dir: &Path, report: &mut Report) -> Result<Files> {
+    let state = captured.machine()?;
+    let (ram, out) = (dir.join("ram"), dir.join("out"));
+    make_ram(&ram)?;
+    let [sequential, mappable, huge] = ["sequential", "mappable", "huge"].map(|n| dir.join(n));
+    write_pages(&state, &ram, &sequential)?;
+    write_mappable(&state, &ram, BYTES, BufWriter::new(File::create(&mappable)?))?;
+    let nothing = dir.join("nothing");
+    File::create(&nothing)?.set_len(HUGE)?;
+    write_mappable(&state, &nothing, HUGE, Sparse::new(File::create(&huge)?))?;
+    for stream in [&sequential, &mappable] {
+        read(stream, &out)?;
+        must(Command::new("cmp").args([&ram, &out])).context("RAM comes back as it was")?;
+    }
+    let jobs: [(&str, Job<'_>); 5] = [
+        ("cp", Box::new(|| must(Command::new("cp").args([&ram, &out])))),
+        ("write, in pages", Box::new(|| write_pages(&state, &ram, &out))),
+        (
+            "write, mappable",
+            Box::new(|| {
+                let file = BufWriter::with_capacity(PIECE, File::create(&out)?);
+                write_mappable(&state, &ram, BYTES, file)
+            }),
+        ),
+        ("read, in pages", Box::new(|| read(&sequential, &out))),
+        ("read, mappable", Box::new(|| read(&mappable, &out))),
+    ];
+    let (mut times, mut cpus): ([Vec<f64>; 5], [Vec<f64>; 5]) = Default::default();
+    for _ in 0..ROUNDS {
+        for (((_, job), times), cpus) in jobs.iter().zip(&mut times).zip(&mut cpus) {
+            fs::remove_file(&out)?;
+            // What others left to be written would slow down whoever comes next.
+            must(Command::new("sync").arg("-f").arg(dir))?;
+            let mut done = Ok(());
+            let before = cpu_seconds()?;
+            times.push(seconds(|| done = job()));
+            done?;
+            cpus.push(cpu_seconds()? - before);
+        }
+    }
+    let speed = |times: &[f64]| BYTES as f64 / median(times) / 1e9;
+    report.add("1 GiB of RAM: cp", speed(&times[0]), "GB/s", Bar::None);
+    for (((name, _), mine), cpu) in jobs.iter().zip(&times).zip(&cpus).skip(1) {
+        let name = format!("1 GiB of RAM: {name}");
+        report.add(&name, speed(mine), "GB/s", Bar::None);
+        let ratio = median(&times[0]) / median(mine);
+        report.add(format!("{name} ÷ cp"), ratio, "", Bar::AtLeast(0.8));
+        let ratio = median(&cpus[0]) / median(cpu);
+        report.add(format!("{name} ÷ cp, in processor time"), ratio, "", Bar::None);
+    }
+    drop(jobs);
+    Ok(Files { sequential, mappable, huge })
+}
+
+/// Processor time of this process and of the children that have ended.
+///
+/// On a machine with others on it, `cp` loses less to them than its share: it is one call of the kernel.
+fn cpu_seconds() -> Result<f64> {
+    const TICKS: f64 = 100.0;
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit_once(')').context("a name in parentheses")?.1.split_whitespace();
+    // Source: proc_pid_stat(5); utime, stime, cutime and cstime are fields 14 to 17, the one behind the name is the third.
+    let times: Result<Vec<f64>, _> = fields.skip(11).take(4).map(str::parse::<f64>).collect();
+    Ok(times?.into_iter().sum::<f64>() / TICKS)
+}
+
+/// Zeros, program text, noise, program text; and so on.
+fn make_ram(path: &Path) -> Result<()> {
+    const RUN: usize = 64 << 10;
+    let text = fs::read("/usr/bin/qemu-system-x86_64").context("QEMU is installed")?;
+    let mut texts = text.chunks_exact(RUN).cycle();
+    let mut noise = File::open("/dev/urandom")?;
+    let mut out = BufWriter::with_capacity(PIECE, File::create(path)?);
+    let mut run = vec![0; RUN];
+    for nth in 0..BYTES / RUN as u64 {
+        match nth % 4 {
+            0 => run.fill(0),
+            2 => noise.read_exact(&mut run)?,
+            _ => run.copy_from_slice(texts.next().context("QEMU is long")?),
+        }
+        out.write_all(&run)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn begin<W: Write>(state: &State, bytes: u64, out: W) -> Result<Writer<W>> {
+    let mut writer = Writer::new(out, &Hello::new("bench", "1", Purpose::State))?;
+    for (id, schema) in &state.schemas {
+        writer.schema_as(*id, schema)?;
+    }
+    let (name, kind) = ("ram".to_owned(), "ram".to_owned());
+    let memory = vec![Region { name, kind, bytes, gpa: Some(0) }];
+    writer.manifest(&Manifest { memory, ..state.manifest.clone() })?;
+    Ok(writer)
+}
+
+fn end<W: Write>(state: &State, writer: &mut Writer<W>) -> Result<()> {
+    writer.switch(&Switch { mode: SwitchMode::Stopped })?;
+    Ok(writer.devices(&state.records, Finality::Final)?)
+}
+
+fn write_pages(state: &State, ram: &Path, out: &Path) -> Result<()> {
+    let out = BufWriter::with_capacity(PIECE, File::create(out)?);
+    let mut writer = begin(state, BYTES, out)?;
+    let mut pages = PagesBuilder::new(0, PAGE, Encoding::Raw);
+    let (mut ram, mut piece, mut page) = (File::open(ram)?, vec![0; PIECE], 0);
+    for _ in 0..BYTES / PIECE as u64 {
+        ram.read_exact(&mut piece)?;
+        for bytes in piece.chunks(PAGE) {
+            pages.page(page, bytes);
+            page += 1;
+            if pages.is_full() {
+                writer.pages(&pages.build()?)?;
+            }
+        }
+    }
+    if !pages.is_empty() {
+        writer.pages(&pages.build()?)?;
+    }
+    end(state, &mut writer)?;
+    writer.finish()?;
+    Ok(())
+}
+
+fn write_mappable(state: &State, ram: &Path, length: u64, out: impl Write) -> Result<()> {
+    let mut writer = begin(state, length, out)?;
+    let frame = Ram { region: 0, offset: 0, chunk: CHUNK, length };
+    writer.ram(&frame, CHUNK, &mut File::open(ram)?)?;
+    end(state, &mut writer)?;
+    writer.finish_with_index()?;
+    Ok(())
+}
+
+fn read(stream: &Path, out: &Path) -> Result<()> {
+    let mut reader = Reader::new(BufReader::with_capacity(PIECE, File::open(stream)?));
+    let mut out = Region0(File::create(out)?);
+    let mut piece = vec![0; PIECE];
+    while let Some(event) = reader.next_event()? {
+        if let Event::Pages(pages) = event {
+            chain::apply(&pages, PAGE, &mut out)?;
+        } else if let Event::Ram(ram) = event {
+            let mut at = ram.offset;
+            loop {
+                let got = reader.read_ram(&mut piece)?;
+                if got == 0 {
+                    break;
+                }
+                out.0.write_all_at(&piece[..got], at)?;
+                at += got as u64;
+            }
+        }
+    }
+    ensure!(out.0.metadata()?.len() <= BYTES, "RAM is no longer than it was");
+    Ok(out.0.set_len(BYTES)?)
+}
+
+/// The one region, as a new file, in which what nobody wrote is zero.
+struct Region0(File);
+
+impl PageStore for Region0 {
+    type Error = io::Error;
+
+    fn write(&mut self, _: u32, first: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(data, first * PAGE as u64)
+    }
+
+    fn zero(&mut self, _: u32, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn same(&mut self, _: u32, _: u64, _: u64, _: u64) -> io::Result<()> {
+        Err(io::Error::other("nobody writes such runs here"))
+    }
+}
