@@ -56,7 +56,11 @@ impl<W: Write> Encoder<W> {
                 Err(Error::Unsupported { what: "a page of one byte over and over", why })
             }
             RamRecord::Data { page, data } => self.page_record(page, Some(data)),
-            RamRecord::Xbzrle { page, encoding: _, data } => self.difference(page, data),
+            RamRecord::Xbzrle { page, encoding: 1, data } => self.difference(page, data),
+            RamRecord::Xbzrle { .. } => {
+                let why = "how it is encoded is not known";
+                Err(Error::Unsupported { what: "a difference of a page", why })
+            }
             RamRecord::MultifdFlush if self.blocks.iter().any(|block| block.mapped.is_some()) => {
                 self.op(Op::Flush)
             }
