@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
-use vmstream::Reader;
 use vmstream::archive::Archive;
-use vmstream_transcode::{Earlier, Options, Stream};
+use vmstream::writer::Compress;
+use vmstream::{Event, Reader};
+use vmstream_transcode::{Content, Earlier, Options, Stream};
 
 /// Any source of bytes.
 pub(crate) type Source = Box<dyn Read + Send>;
 
-/// Bytes that are read at once.
-const BUFFER: usize = 256 << 10;
+/// Bytes that are read at once, but for what is asked for in longer pieces: that is not copied once more.
+const BUFFER: usize = 64 << 10;
 
 /// Where bytes come from, as the command line names it.
 pub(crate) fn bytes(path: &Path) -> anyhow::Result<Source> {
@@ -66,10 +67,15 @@ pub(crate) fn stream(path: &Path, channels: &Channels) -> anyhow::Result<Reader<
     Ok(Reader::new(Box::new(either(path, channels, Options::default())?)))
 }
 
-/// A stream of either format in a file that can be read anywhere; nothing for what can only be read from front to back.
+/// A stream of either format, for what it says of the machine and its devices: pages of QEMU's do not become ours.
+pub(crate) fn state(path: &Path, channels: &Channels) -> anyhow::Result<Reader<Source>> {
+    Ok(Reader::new(Box::new(either(path, channels, read_here())?)))
+}
+
+/// A stream of either format in a file that can be read anywhere, QEMU's without its pages; nothing for what can only be read from front to back.
 pub(crate) fn archive(path: &Path, channels: &Channels) -> anyhow::Result<Option<Archive<File>>> {
     let Some(file) = regular(path)? else { return Ok(None) };
-    let options = channels.add(Options::default())?;
+    let options = channels.add(read_here())?;
     let (_, file) = vmstream_transcode::open_file(file, &options).with_context(|| shown(path))?;
     Archive::open(file).with_context(|| shown(path)).map(Some)
 }
@@ -82,6 +88,23 @@ fn regular(path: &Path) -> anyhow::Result<Option<File>> {
     let file = File::open(path).with_context(|| shown(path))?;
     let is_regular = file.metadata().with_context(|| shown(path))?.is_file();
     Ok(is_regular.then_some(file))
+}
+
+/// The digest that names a stream in a file; nothing for what can only be read once.
+pub(crate) fn digest(path: &Path) -> anyhow::Result<Option<[u8; 32]>> {
+    let Some(mut file) = regular(path)? else { return Ok(None) };
+    if !is_qemu(&mut file, path)? {
+        let archive = Archive::open(file).with_context(|| shown(path))?;
+        return Ok(archive.finish().map(|finish| finish.digest));
+    }
+    // It has the name that it gets as a stream of ours.
+    let mut reader = stream(path, &Channels::default())?;
+    while let Some(event) = reader.next_event().with_context(|| shown(path))? {
+        if let Event::Finish(finish) = event {
+            return Ok(Some(finish.digest));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether a file is QEMU's own, by its first bytes.
@@ -119,4 +142,9 @@ impl Draft {
         file.persist(&path).with_context(|| shown(&path))?;
         Ok(())
     }
+}
+
+/// State to be read where it is made: what is packed would be unpacked at once.
+fn read_here() -> Options {
+    Options { content: Content::State, compress: Compress::Nothing, ..Options::default() }
 }

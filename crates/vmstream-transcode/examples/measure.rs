@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::hint::black_box;
-use std::io::{self, Write};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use vmstream::frame::{HEADER_BYTES, Kind};
 use vmstream::message::{Hello, Purpose, Switch, SwitchMode};
-use vmstream::writer::Finality;
-use vmstream_qemu::{Event, RamRecord, Reader, Writer};
+use vmstream::writer::{Compress, Finality};
+use vmstream_qemu::{Event, Reader};
 use vmstream_transcode::{Form, Options, from_vmstream, to_vmstream};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -19,8 +19,50 @@ fn main() -> Result<(), Box<dyn Error>> {
     let whole = std::fs::read(path)?;
     sizes(&ours(&whole)?)?;
     records(&ours(&whole)?)?;
-    times("all of it", &whole, 5)?;
-    times("without pages", &without_pages(&whole)?, 31)
+    times(&whole, 5)?;
+    for compress in [Compress::Metadata, Compress::Nothing] {
+        last(&whole, compress, 31)?;
+    }
+    Ok(())
+}
+
+/// What a guest that stands still waits for: how long it takes from the last byte that was read to the last that is written.
+fn last(theirs: &[u8], compress: Compress, runs: usize) -> Result<(), Box<dyn Error>> {
+    let options = Options { compress, ..Options::default() };
+    let (mut there, mut back) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        let mut source = Last { bytes: theirs, at: Instant::now() };
+        let (ours, _) = to_vmstream(&mut source, Vec::with_capacity(2 * theirs.len()), &options)?;
+        there.push(source.at.elapsed());
+        let mut source = Last { bytes: &ours, at: Instant::now() };
+        black_box(from_vmstream(&mut source, Vec::with_capacity(2 * theirs.len()), Form::Same)?);
+        back.push(source.at.elapsed());
+    }
+    there.sort();
+    back.sort();
+    let middle = runs / 2;
+    println!(
+        "behind the last byte, {compress:?} packed: as ours {:?}, back {:?}",
+        there.get(middle),
+        back.get(middle),
+    );
+    Ok(())
+}
+
+/// Notes when the device state began to be read.
+struct Last<'a> {
+    bytes: &'a [u8],
+    at: Instant,
+}
+
+impl Read for Last<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // State and description of a usual machine.
+        if self.bytes.len() > 400 << 10 {
+            self.at = Instant::now();
+        }
+        self.bytes.read(buffer)
+    }
 }
 
 fn ours(mut theirs: &[u8]) -> Result<Vec<u8>, vmstream_transcode::Error> {
@@ -99,7 +141,7 @@ fn records(stream: &[u8]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn times(what: &str, theirs: &[u8], runs: usize) -> Result<(), Box<dyn Error>> {
+fn times(theirs: &[u8], runs: usize) -> Result<(), Box<dyn Error>> {
     let stream = ours(theirs)?;
     let there = median(runs, || ours(theirs).map(drop))?;
     let back = median(runs, || {
@@ -118,7 +160,7 @@ fn times(what: &str, theirs: &[u8], runs: usize) -> Result<(), Box<dyn Error>> {
         }
         Ok::<_, vmstream::ReadError>(())
     })?;
-    println!("{what}: QEMU's {} bytes, ours {}", theirs.len(), stream.len());
+    println!("QEMU's {} bytes, ours {}", theirs.len(), stream.len());
     println!("  QEMU's read {parse:?}, as ours {there:?}, ours read {read:?}, back {back:?}");
     Ok(())
 }
@@ -132,16 +174,4 @@ fn median<E>(runs: usize, mut work: impl FnMut() -> Result<(), E>) -> Result<Dur
     }
     times.sort_unstable();
     Ok(times.get(runs / 2).copied().unwrap_or_default())
-}
-
-/// The stream without its pages, so that only state is left to be measured.
-fn without_pages(theirs: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
-    let mut writer = Writer::new(Vec::new());
-    Reader::new().read(&mut &*theirs, &mut |_: Range<u64>, event: &Event<'_>| {
-        let page = matches!(event, Event::Ram(RamRecord::Fill { .. } | RamRecord::Data { .. }));
-        if page { Ok(()) } else { writer.event(event).map_err(io::Error::other) }
-    })?;
-    let mut out = writer.into_inner();
-    out.flush()?;
-    Ok(out)
 }

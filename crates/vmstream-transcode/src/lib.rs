@@ -43,4 +43,4 @@ pub use earlier::Earlier;
 pub use error::Error;
 pub use from::{Form, Way, from_vmstream, from_vmstream_by};
 pub use open::{Origin, Stream, cause, open, open_file};
-pub use to::{Options, SOURCE_FAILED, memory, to_vmstream};
+pub use to::{Content, Options, SOURCE_FAILED, memory, to_vmstream};

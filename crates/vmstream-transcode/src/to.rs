@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use vmstream::Writer;
 use vmstream::contract::Attribute;
 use vmstream::message::{Encoding, Hello, Manifest, Producer, Purpose, Verdict};
+use vmstream::writer::Compress;
 use vmstream_qemu::{BlockHead, Event, RamRecord, Reader};
 
 use crate::earlier::Earlier;
@@ -17,13 +18,27 @@ use crate::error::Error;
 /// The code of the finding that ends a stream whose source failed: see [`Options::aborts`].
 pub const SOURCE_FAILED: &str = "source-failed";
 
+/// How much of a stream of QEMU's becomes ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Content {
+    /// All of it, so that it can be QEMU's again.
+    #[default]
+    All,
+    /// What the machine is and the state of its devices: pages are passed over, and nothing leads back.
+    State,
+}
+
 /// How a stream of QEMU's becomes one of ours.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Who is said to have made the stream; QEMU's own does not say which version wrote it.
     pub producer: Producer,
+    /// How much of it is wanted.
+    pub content: Content,
     /// How pages are stored.
     pub encoding: Encoding,
+    /// Whether metadata are packed: 40 KB instead of 260 for a usual machine, and some milliseconds.
+    pub compress: Compress,
     /// Whether an index follows, for readers that can seek.
     pub index: bool,
     /// How QEMU's stream is read: whether its connection stays open, what else describes its devices.
@@ -49,7 +64,9 @@ impl Default for Options {
         let (name, version) = ("vmstream-transcode".to_owned(), env!("CARGO_PKG_VERSION"));
         Self {
             producer: Producer { name, version: version.to_owned() },
+            content: Content::All,
             encoding: Encoding::Raw,
+            compress: Compress::default(),
             index: false,
             reader: Reader::new(),
             memory: Vec::new(),
@@ -80,7 +97,9 @@ pub fn to_vmstream<W: Write>(
     let mut hello = Hello::new("", "", Purpose::State);
     hello.producer = options.producer.clone();
     hello.needs = vec!["late-schemas".to_owned()];
-    let mut encoder = Encoder::new(Writer::new(out, &hello)?, options);
+    let mut writer = Writer::new(out, &hello)?;
+    writer.compress(options.compress);
+    let mut encoder = Encoder::new(writer, options);
     let read = options.reader.read(source, &mut encoder);
     let failed = encoder.take_failure().or_else(|| read.err().map(Error::from));
     if let Some(failed) = failed {

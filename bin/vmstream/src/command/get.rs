@@ -65,7 +65,7 @@ fn find(args: &GetArgs) -> anyhow::Result<Option<Json>> {
 /// As a pipe has it: all of it, once.
 fn find_in_order(args: &GetArgs) -> anyhow::Result<Option<Json>> {
     let wanted = args.path.as_str();
-    let mut reader = input::stream(&args.file, &args.channels)?;
+    let mut reader = input::state(&args.file, &args.channels)?;
     let mut found: Option<(usize, Option<Json>)> = None;
     while let Some(event) = reader.next_event()? {
         match event {

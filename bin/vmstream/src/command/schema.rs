@@ -33,7 +33,7 @@ pub(crate) struct SchemaArgs {
 }
 
 pub(crate) fn run(args: &SchemaArgs) -> anyhow::Result<ExitCode> {
-    let mut reader = input::stream(&args.file, &args.channels)?;
+    let mut reader = input::state(&args.file, &args.channels)?;
     let mut found = Vec::new();
     let name = || args.file.display().to_string();
     while let Some(event) = reader.next_event().with_context(name)? {

@@ -30,7 +30,7 @@ pub(crate) struct TreeArgs {
 }
 
 pub(crate) fn run(args: &TreeArgs) -> anyhow::Result<ExitCode> {
-    let reader = input::stream(&args.file, &args.channels)?;
+    let reader = input::state(&args.file, &args.channels)?;
     let survey = Survey::of(reader, States::Keep, |_, _| Ok(()));
     let mut survey = survey.with_context(|| args.file.display().to_string())?;
     let prefix = args.prefix.as_deref().unwrap_or_default();

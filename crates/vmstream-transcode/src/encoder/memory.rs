@@ -10,6 +10,7 @@ use super::Encoder;
 use crate::error::Error;
 use crate::groups::kind_of;
 use crate::op::Op;
+use crate::to::Content;
 
 impl<W: Write> Encoder<W> {
     pub(super) fn ram(&mut self, record: &RamRecord<'_>) -> Result<(), Error> {
@@ -44,6 +45,9 @@ impl<W: Write> Encoder<W> {
             RamRecord::MappedZeros { block, offset, bytes } => {
                 let pages = |bytes: &u64| bytes.checked_div(self.page_bytes).unwrap_or(0);
                 let (first, count) = (pages(offset), pages(bytes));
+                if self.content == Content::State {
+                    return Ok(());
+                }
                 if !self.gather.takes(*block, first) {
                     self.flush_pages()?;
                 }
@@ -80,6 +84,9 @@ impl<W: Write> Encoder<W> {
     /// Makes sure that the pages came through here. Firmware alone is some hundred pages that are not zero; where none is, the
     /// set of channels that has them is not all here, and machine types up to 8.0 send no flush that would tell.
     pub(super) fn expect_data(&self) -> Result<(), Error> {
+        if self.content == Content::State {
+            return Ok(());
+        }
         let is_sent = |block: &BlockHead| block.bytes > 0 && block.gpa.is_none();
         if self.gather.has_data || !self.blocks.iter().any(is_sent) {
             return Ok(());
@@ -102,6 +109,9 @@ impl<W: Write> Encoder<W> {
     ) -> Result<(), Error> {
         if !self.described {
             self.manifest()?;
+        }
+        if self.content == Content::State {
+            return Ok(());
         }
         if !self.gather.takes(at.0, at.1) {
             self.flush_pages()?;
@@ -137,7 +147,9 @@ impl<W: Write> Encoder<W> {
             bytes: block.bytes,
             gpa: block.gpa,
         };
-        self.apart.begin(&self.blocks, self.page_bytes)?;
+        if self.content == Content::All {
+            self.apart.begin(&self.blocks, self.page_bytes)?;
+        }
         let manifest = Manifest {
             page_size: self.page_bytes,
             memory: self.blocks.iter().map(region).collect(),

@@ -24,7 +24,7 @@ use crate::groups::{groups, weight};
 use crate::layout::Layout;
 use crate::op::{NOTE, Op};
 use crate::state;
-use crate::to::{Options, SOURCE_FAILED};
+use crate::to::{Content, Options, SOURCE_FAILED};
 
 /// Bytes of what is cut into pieces: descriptions, bodies.
 const PIECE: usize = 256 << 10;
@@ -34,6 +34,7 @@ const NOTE_BYTES: usize = 512 << 10;
 /// Takes the events of QEMU's stream.
 pub(crate) struct Encoder<W> {
     writer: Writer<W>,
+    content: Content,
     gather: Gather,
     devices: Devices,
     /// Records that wait for the end of their group.
@@ -76,6 +77,7 @@ impl<W: Write> Encoder<W> {
     pub(crate) fn new(writer: Writer<W>, options: &Options) -> Self {
         Self {
             writer,
+            content: options.content,
             gather: Gather::new(options.encoding),
             devices: Devices::default(),
             pending: Vec::new(),
@@ -281,7 +283,11 @@ impl<W: Write> Encoder<W> {
 
     fn flush_ops(&mut self) -> Result<(), Error> {
         self.op_bytes = 0;
-        let ops: Vec<_> = std::mem::take(&mut self.ops).iter().map(Op::to_value).collect();
+        let ops = std::mem::take(&mut self.ops);
+        if self.content == Content::State {
+            return Ok(());
+        }
+        let ops: Vec<_> = ops.iter().map(Op::to_value).collect();
         for group in groups(&ops, weight) {
             let note = Note { name: NOTE.to_owned(), value: Ours::List(group.to_vec()) };
             self.writer.note(&note)?;

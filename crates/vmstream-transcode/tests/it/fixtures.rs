@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use vmstream::writer::Compress;
 use vmstream::{Event, Reader, Value};
 use vmstream_qemu::{Event as QemuEvent, RamRecord};
-use vmstream_transcode::{Form, Options, Origin, from_vmstream, open, to_vmstream};
+use vmstream_transcode::{Content, Form, Options, Origin, from_vmstream, open, to_vmstream};
 
 use crate::measure::Sizes;
 
@@ -42,6 +43,36 @@ fn it_comes_back_as_it_was() {
         eprintln!("{name}: {}", Sizes::of(&ours));
 
         assert!(back == bytes, "{name}: {} bytes, not {}", back.len(), bytes.len());
+    }
+}
+
+#[test]
+fn state_alone_says_the_same_of_the_machine_without_its_pages_and_leads_nowhere_back() {
+    let told = |stream: &[u8]| {
+        let mut reader = Reader::new(stream);
+        let mut events = Vec::new();
+        while let Some(event) = reader.next_event().expect("valid") {
+            events.push(event);
+        }
+        events
+    };
+    for name in STREAMS {
+        let bytes = stream(name);
+        let options =
+            Options { content: Content::State, compress: Compress::Nothing, ..Options::default() };
+        let (state, _) = to_vmstream(&mut &*bytes, Vec::new(), &options).expect("valid");
+
+        let of_machine = |event: &Event| {
+            matches!(event, Event::Manifest(_) | Event::Schema(..) | Event::Devices(_))
+        };
+        let (all, state_told) = (told(&ours(&bytes)), told(&state));
+        let pick = |events: &[Event]| {
+            events.iter().filter(|event| of_machine(event)).cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(pick(&state_told), pick(&all), "{name}");
+        let is_more = |event: &Event| matches!(event, Event::Pages(_) | Event::Note(_));
+        assert!(!state_told.iter().any(is_more), "{name}");
+        assert!(from_vmstream(&*state, Vec::new(), Form::Same).is_err(), "{name}");
     }
 }
 

@@ -256,7 +256,7 @@ impl<F: Read + Seek> Archive<F> {
         let (id, document) = (fields.small("id")?, fields.value("schema")?);
         fields.done()?;
         let schema = Arc::new(Schema::parse(&document)?);
-        self.session.learn_schema(id, schema, &document, bytes)
+        self.session.learn_schema(id, schema, document.count(), bytes)
     }
 
     /// A header, with the kind that it must have to be read at all.

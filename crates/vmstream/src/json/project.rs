@@ -80,7 +80,7 @@ pub fn state_to_json(state: &Map) -> Json {
 pub fn state_from_json(json: &Json, schema: &Schema) -> Result<Map, Broken> {
     let map = unplain(json)?.into_map();
     let map = map.map_err(|other| Broken::new(Rule::D1).found(other.noun()))?;
-    unliteral_struct(&schema.root, &map).map(|state| schema.strip(state))
+    unliteral_struct(&schema.root, &map).map(|state| schema.strip(&state))
 }
 
 /// JSON of a value without bytes, as a document of JSON Schema is.

@@ -20,9 +20,7 @@ pub struct DeviceRecord {
 
 impl Message for DeviceRecord {
     fn to_value(&self) -> Value {
-        let Self { path, kind, schema, state } = self;
-        let map = Map::new().with("path", path.as_str()).with("kind", kind.as_str());
-        Value::Map(map.with("schema", *schema).with("state", state.clone()))
+        self.value_with(self.state.clone())
     }
 
     fn from_value(value: Value) -> Result<Self, Broken> {
@@ -37,9 +35,12 @@ impl Message for DeviceRecord {
     }
 }
 
-/// The payload of a device frame.
-pub(crate) fn records_value(records: &[DeviceRecord]) -> Value {
-    Value::List(records.iter().map(Message::to_value).collect())
+impl DeviceRecord {
+    /// The record as it is sent, with a state of fewer fields.
+    pub(crate) fn value_with(&self, state: Map) -> Value {
+        let map = Map::new().with("path", self.path.as_str()).with("kind", self.kind.as_str());
+        Value::Map(map.with("schema", self.schema).with("state", state))
+    }
 }
 
 /// Reads the payload of a device frame: one record or more.

@@ -12,7 +12,7 @@ mod pages;
 mod ram;
 
 pub use device::DeviceRecord;
-pub(crate) use device::{records_from, records_value};
+pub(crate) use device::records_from;
 pub(crate) use fields::{Fields, is_path};
 pub use finish::{Finish, Index, IndexedRam, Note, Request, Switch, SwitchMode, Verdict};
 pub use hello::{FEATURES, Hello, Producer, Purpose};

@@ -148,7 +148,7 @@ impl<R: Read> Reader<R> {
         fields.done()?;
         let schema = Schema::parse(&document).map_err(|broken| broken.below("schema"))?;
         let schema = Arc::new(schema);
-        self.session.learn_schema(id, Arc::clone(&schema), &document, bytes)?;
+        self.session.learn_schema(id, Arc::clone(&schema), document.count(), bytes)?;
         Ok(Event::Schema(id, schema))
     }
 

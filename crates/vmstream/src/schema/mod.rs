@@ -47,7 +47,7 @@ impl Schema {
 
     /// A record without the fields that are at their defaults: what is sent.
     #[must_use]
-    pub fn strip(&self, state: Map) -> Map {
+    pub fn strip(&self, state: &Map) -> Map {
         self.root.strip(state)
     }
 }
@@ -104,13 +104,18 @@ impl Struct {
         self.complete(&state)
     }
 
-    fn strip(&self, state: Map) -> Map {
-        let value = |(name, value): (String, Value)| {
-            let Some(field) = self.field(&name) else { return Some((name, value)) };
-            let value = field.kind.each_struct(value, &Self::strip);
-            (field.default.as_ref() != Some(&value)).then_some((name, value))
+    fn strip(&self, state: &Map) -> Map {
+        let value = |(name, value): (&str, &Value)| {
+            let field = self.field(name);
+            // Most of a state is at its defaults: what is not sent is not copied.
+            if field.is_some_and(|field| field.default.as_ref() == Some(value)) {
+                return None;
+            }
+            let value = field.map_or_else(|| value.clone(), |field| field.kind.strip(value));
+            let is_default = field.is_some_and(|field| field.default.as_ref() == Some(&value));
+            (!is_default).then(|| (name.to_owned(), value))
         };
-        state.into_iter().filter_map(value).collect()
+        state.iter().filter_map(value).collect()
     }
 }
 
@@ -283,6 +288,18 @@ impl Type {
             Self::List(..) => "list".to_owned(),
             Self::Struct(_) => "struct".to_owned(),
             Self::Optional(_) => "optional".to_owned(),
+        }
+    }
+
+    /// A value without the fields of its structs that are at their defaults.
+    fn strip(&self, value: &Value) -> Value {
+        match (self, value) {
+            (Self::Struct(fields), Value::Map(map)) => Value::Map(fields.strip(map)),
+            (Self::List(item, ..), Value::List(items)) => {
+                Value::List(items.iter().map(|value| item.strip(value)).collect())
+            }
+            (Self::Optional(inner), value) => inner.strip(value),
+            (_, value) => value.clone(),
         }
     }
 

@@ -13,7 +13,6 @@ use crate::limits;
 use crate::message::{DeviceRecord, Finish, Hello, Manifest, Pages, Ram};
 use crate::rule::Rule;
 use crate::schema::Schema;
-use crate::value::Value;
 
 pub(crate) use order::Order;
 
@@ -127,15 +126,16 @@ impl Session {
         self.hello = Some(hello);
     }
 
+    /// Takes a schema whose document has `values` values and `bytes` bytes.
     pub(crate) fn learn_schema(
         &mut self,
         id: u32,
         schema: Arc<Schema>,
-        document: &Value,
+        values: usize,
         bytes: u64,
     ) -> Result<(), Broken> {
         self.schema_bytes = self.schema_bytes.saturating_add(bytes);
-        self.schema_values = self.schema_values.saturating_add(document.count());
+        self.schema_values = self.schema_values.saturating_add(values);
         if self.schemas.len() >= limits::SCHEMAS
             || self.schema_bytes > limits::SCHEMA_BYTES
             || self.schema_values > limits::SCHEMA_VALUES

@@ -81,6 +81,10 @@ impl Map {
     }
 
     fn find(&self, key: &str) -> Result<usize, usize> {
+        // Maps are mostly made in order.
+        if self.0.last().is_none_or(|(last, _)| order(last, key) == Ordering::Less) {
+            return Err(self.0.len());
+        }
         self.0.binary_search_by(|(have, _)| order(have, key))
     }
 }

@@ -10,6 +10,8 @@ use crate::rule::Rule;
 
 /// Bytes from the beginning of a ram frame to its data.
 const BEFORE_DATA: u64 = 51 + 29;
+/// Bytes that are read and written at once: files take long pieces faster, and caches of processors hold this much.
+const PIECE: usize = 1 << 20;
 
 impl<W: Write> Writer<W> {
     /// Writes bytes of a region as they are, at an offset that is a multiple of `align`, and their checksums.
@@ -53,7 +55,7 @@ impl<W: Write> Writer<W> {
 
     fn copy(&mut self, ram: &Ram, data: &mut impl Read) -> Result<Vec<u32>, WriteError> {
         let offset = self.offset();
-        let mut buffer = vec![0; 256 << 10];
+        let mut buffer = vec![0; PIECE];
         let (mut sums, mut left) = (Vec::new(), ram.length);
         while left > 0 {
             let mut chunk = left.min(u64::from(ram.chunk));

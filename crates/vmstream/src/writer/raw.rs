@@ -79,7 +79,7 @@ impl<W: Write> Writer<W> {
                 let (id, document) = (fields.small("id")?, fields.value("schema")?);
                 fields.done()?;
                 let schema = Arc::new(Schema::parse(&document)?);
-                self.session.learn_schema(id, schema, &document, bytes)?;
+                self.session.learn_schema(id, schema, document.count(), bytes)?;
                 Ok(Learnt::Schema(id))
             }
             Kind::Manifest => {

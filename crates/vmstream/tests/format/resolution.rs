@@ -255,7 +255,7 @@ proptest! {
         if let Ok(plan) = plan {
             match plan.apply(&state) {
                 Ok(applied) => {
-                    let sent = reader.strip(applied.state);
+                    let sent = reader.strip(&applied.state);
                     prop_assert_eq!(reader.check_state(&sent), Ok(()));
                 }
                 Err(refusals) => {
