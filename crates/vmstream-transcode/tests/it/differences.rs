@@ -75,3 +75,15 @@ fn differences_of_pages_of_7_2() {
 fn differences_of_pages_of_10_0() {
     differences_of(&Bed::get().new);
 }
+
+#[test]
+fn the_rules_stand_in_the_documentation_as_they_are_reported() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/formats/qemu-stream.md");
+    let page = fs::read_to_string(page).expect("the page");
+    let set = Error::Set { what: String::new() }.to_string();
+
+    for told in [Error::Difference.to_string(), set] {
+        let (id, text) = told.trim_end_matches("; ").split_once(": ").expect("a rule");
+        assert!(page.contains(&format!("| {id} | {text}")), "{told}");
+    }
+}
