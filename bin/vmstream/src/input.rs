@@ -72,7 +72,8 @@ pub(crate) fn state(path: &Path, channels: &Channels) -> anyhow::Result<Reader<S
     Ok(Reader::new(Box::new(either(path, channels, read_here())?)))
 }
 
-/// A stream of either format in a file that can be read anywhere, QEMU's without its pages; nothing for what can only be read from front to back.
+/// A stream of either format in a file that can be read anywhere, QEMU's without its pages; nothing for what can only be
+/// read from front to back.
 pub(crate) fn archive(path: &Path, channels: &Channels) -> anyhow::Result<Option<Archive<File>>> {
     let Some(file) = regular(path)? else { return Ok(None) };
     let options = channels.add(read_here())?;

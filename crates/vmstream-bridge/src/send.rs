@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use vmstream::contract::Comparison;
 use vmstream::message::{Manifest, Verdict};
+use vmstream::writer::Compress;
 use vmstream_qemu::Reader as QemuReader;
 use vmstream_transcode::{Options, SOURCE_FAILED, to_vmstream};
 
@@ -208,6 +209,8 @@ impl Job<'_> {
     ) -> Result<(), BridgeError> {
         let options = Options {
             producer: self.offer.contract.producer.clone(),
+            // The guest stands still while it would be packed.
+            compress: Compress::Nothing,
             reader: QemuReader::new().live(),
             contract: self.offer.contract.attributes.clone(),
             verdict: Some(self.verdict.clone()),

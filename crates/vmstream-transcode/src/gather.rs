@@ -12,6 +12,9 @@ const ODD: usize = 8192;
 pub(crate) struct Gather {
     encoding: Encoding,
     page_bytes: usize,
+    /// Bytes of data in a frame behind which the next begins.
+    most: usize,
+    bytes: usize,
     builder: Option<(u32, PagesBuilder)>,
     /// The page behind the last one.
     next: u64,
@@ -24,10 +27,19 @@ pub(crate) struct Gather {
 }
 
 impl Gather {
-    pub(crate) fn new(encoding: Encoding) -> Self {
-        let (next, count, odd) = (0, 0, Odd::default());
-        let (last, has_data) = (None, false);
-        Self { encoding, page_bytes: 4096, builder: None, next, count, odd, last, has_data }
+    pub(crate) fn new(encoding: Encoding, most: usize) -> Self {
+        Self {
+            encoding,
+            page_bytes: 4096,
+            most,
+            bytes: 0,
+            builder: None,
+            next: 0,
+            count: 0,
+            odd: Odd::default(),
+            last: None,
+            has_data: false,
+        }
     }
 
     pub(crate) const fn set_page_bytes(&mut self, bytes: usize) {
@@ -40,6 +52,7 @@ impl Gather {
             *region == block
                 && page >= self.next
                 && !builder.is_full()
+                && self.bytes < self.most
                 && self.odd.named.len().max(self.odd.full.len()) < ODD
         })
     }
@@ -65,6 +78,7 @@ impl Gather {
                 if data.iter().all(|byte| *byte == 0) {
                     self.odd.full.push(self.count);
                 }
+                self.bytes = self.bytes.saturating_add(data.len());
                 builder.page(page, data);
             }
         }
@@ -85,7 +99,7 @@ impl Gather {
     /// The frame, if there is any page in it, and what is odd about it.
     pub(crate) fn take(&mut self) -> Result<Option<(Pages, Odd)>, vmstream::Broken> {
         let odd = std::mem::take(&mut self.odd);
-        (self.next, self.count) = (0, 0);
+        (self.next, self.count, self.bytes) = (0, 0, 0);
         let Some((_, mut builder)) = self.builder.take() else { return Ok(None) };
         Ok(Some((builder.build()?, odd)))
     }

@@ -28,6 +28,8 @@ use crate::to::{Content, Options, SOURCE_FAILED};
 
 /// Bytes of what is cut into pieces: descriptions, bodies.
 const PIECE: usize = 256 << 10;
+/// Bytes of pages in a frame that somebody waits for: he goes on with one while the next is read.
+const FRAME: usize = 512 << 10;
 /// Bytes of what the next note says, beyond which it is written.
 const NOTE_BYTES: usize = 512 << 10;
 
@@ -75,10 +77,11 @@ impl<W: Write> Sink for Encoder<W> {
 
 impl<W: Write> Encoder<W> {
     pub(crate) fn new(writer: Writer<W>, options: &Options) -> Self {
+        let live = options.reader.is_live();
         Self {
             writer,
             content: options.content,
-            gather: Gather::new(options.encoding),
+            gather: Gather::new(options.encoding, if live { FRAME } else { usize::MAX }),
             devices: Devices::default(),
             pending: Vec::new(),
             ops: Vec::new(),
@@ -90,7 +93,7 @@ impl<W: Write> Encoder<W> {
             machine: options.contract.clone(),
             verdict: options.verdict.clone(),
             written: Arc::clone(&options.manifest),
-            live: options.reader.is_live(),
+            live,
             section: None,
             described: false,
             switched: false,

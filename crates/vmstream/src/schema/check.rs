@@ -107,7 +107,8 @@ impl Type {
         match self {
             Self::Bool | Self::Text(_) => Ok(()),
             Self::Int(int) => int.check(),
-            Self::Bytes(min, max) => nonempty(min <= max),
+            // A document counts their digits, two for each.
+            Self::Bytes(min, max) => nonempty(min <= max && *max <= u64::MAX / 2),
             Self::Enum(symbols) => {
                 let distinct: BTreeSet<_> = symbols.iter().collect();
                 nonempty(!symbols.is_empty())?;
@@ -135,6 +136,9 @@ impl Int {
     }
 
     fn check(&self) -> Result<(), Broken> {
+        if ![8, 16, 32, 64].contains(&self.bits) {
+            return Err(Broken::new(Rule::S1).found(self.word()));
+        }
         let (least, greatest) = Self::natural(self.bits, self.signed);
         if self.min < least || self.max > greatest || self.min > self.max {
             let found = format!("{} in {}..={}", self.word(), self.min, self.max);

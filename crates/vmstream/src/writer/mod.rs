@@ -160,7 +160,8 @@ impl<W: Write> Writer<W> {
     /// As [`Writer::schema`]; [`Rule::O2`] if the id is taken.
     pub fn schema_as(&mut self, id: u32, schema: &Schema) -> Result<(), WriteError> {
         let document = schema.document();
-        let again = self.check(Schema::parse(&document))?;
+        self.check(schema.check())?;
+        debug_assert_eq!(Schema::parse(&document).as_ref(), Ok(schema), "what is right is read so");
         if self.session.schemas().contains_key(&id) {
             return Err(self.broken(Broken::new(Rule::O2).path("id").found(id)));
         }
@@ -170,7 +171,7 @@ impl<W: Write> Writer<W> {
         let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let offset = self.offset();
         self.packed(Kind::Schema, 0, &bytes)?;
-        let learnt = self.session.learn_schema(id, Arc::new(again), values, count);
+        let learnt = self.session.learn_schema(id, Arc::new(schema.clone()), values, count);
         self.check(learnt)?;
         self.index.schemas.push((id, offset));
         Ok(())
