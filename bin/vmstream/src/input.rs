@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
-use vmstream::Reader;
 use vmstream::archive::Archive;
 use vmstream::writer::Compress;
+use vmstream::{Event, Reader};
 use vmstream_transcode::{Content, Earlier, Options, Stream};
 
 /// Any source of bytes.
@@ -89,6 +89,23 @@ fn regular(path: &Path) -> anyhow::Result<Option<File>> {
     let file = File::open(path).with_context(|| shown(path))?;
     let is_regular = file.metadata().with_context(|| shown(path))?.is_file();
     Ok(is_regular.then_some(file))
+}
+
+/// The digest that names a stream in a file; nothing for what can only be read once.
+pub(crate) fn digest(path: &Path) -> anyhow::Result<Option<[u8; 32]>> {
+    let Some(mut file) = regular(path)? else { return Ok(None) };
+    if !is_qemu(&mut file, path)? {
+        let archive = Archive::open(file).with_context(|| shown(path))?;
+        return Ok(archive.finish().map(|finish| finish.digest));
+    }
+    // It has the name that it gets as a stream of ours.
+    let mut reader = stream(path, &Channels::default())?;
+    while let Some(event) = reader.next_event().with_context(|| shown(path))? {
+        if let Event::Finish(finish) = event {
+            return Ok(Some(finish.digest));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether a file is QEMU's own, by its first bytes.

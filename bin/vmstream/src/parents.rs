@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use vmstream::archive::Archive;
 use vmstream::message::{Manifest, Pages, Parent, Ram};
 use vmstream::{Event, Reader, Rule, chain};
 
@@ -68,9 +67,7 @@ impl Parents {
     pub(crate) fn below(&self, manifest: &Manifest) -> anyhow::Result<Self> {
         let Some(parent) = &manifest.parent else { return Ok(Self::default()) };
         for (at, path) in self.files.iter().enumerate() {
-            let archive = input::archive(path, &Channels::default())?;
-            let finish = archive.as_ref().and_then(Archive::finish);
-            if finish.is_some_and(|finish| finish.digest == parent.digest) {
+            if input::digest(path)? == Some(parent.digest) {
                 return Ok(Self { files: self.files.get(at..).unwrap_or_default().to_vec() });
             }
         }

@@ -15,8 +15,8 @@ use vmstream_qemu::{ChannelEvent, ChannelPage, ReadError, read_channel};
 use crate::error::Error;
 
 /// Pages that wait, of all channels and of one.
-const WAITING: usize = 2048;
-const WAITING_EACH: usize = 256;
+const WAITING: usize = 512;
+const WAITING_EACH: usize = 64;
 
 /// A page of a channel; zero if it has no data.
 #[derive(Debug)]

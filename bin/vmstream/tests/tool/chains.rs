@@ -190,7 +190,11 @@ fn an_incremental_stream_of_qemus_is_loaded_as_it_was() {
         let words = ["convert", &file, "--to", "incremental", "--parent", "whole", "-o", "inc"];
         bed.run(&words).ok();
         assert!(bed.read("inc").len() * 4 < bed.read("whole").len());
-        assert_eq!(bed.run(&["diff", &file, "inc", "--parent", "whole"]).ok().out, "", "{name}");
+        // A parent may be QEMU's own stream, which has the name that it gets as one of ours.
+        for parent in ["whole", &file] {
+            let words = ["diff", &file, "inc", "--parent", parent];
+            assert_eq!(bed.run(&words).ok().out, "", "{name}");
+        }
 
         let words = ["convert", "inc", "--parent", "whole", "--to", "sequential", "-o", "back"];
         bed.run(&words).ok();

@@ -11,7 +11,7 @@ use crate::channels::{Channels, Sent};
 use crate::earlier::{Earlier, Room};
 use crate::error::Error;
 use crate::op::Op;
-use crate::to::Options;
+use crate::to::{Content, Options};
 
 /// Where such pages are.
 #[derive(Debug)]
@@ -56,6 +56,9 @@ impl Apart {
 impl<W: Write> Encoder<W> {
     /// A page of which only what has changed came: written in full.
     pub(super) fn difference(&mut self, page: &Page, difference: &[u8]) -> Result<(), Error> {
+        if self.content == Content::State {
+            return Ok(());
+        }
         let number = page.offset.checked_div(self.page_bytes).unwrap_or(0);
         let at = (page.block, number);
         if self.apart.room.is_none() {
@@ -85,6 +88,9 @@ impl<W: Write> Encoder<W> {
     pub(super) fn flush_of_channels(&mut self) -> Result<(), Error> {
         self.apart.flushes = true;
         self.manifest()?;
+        if self.content == Content::State {
+            return Ok(());
+        }
         if self.apart.channels.is_none() {
             return Err(Error::Set { what: "this is the main one, and no other was given".into() });
         }
