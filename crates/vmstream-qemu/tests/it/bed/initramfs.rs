@@ -21,8 +21,8 @@ const MODULES: &[&str] = &[
     "virtio_balloon",
 ];
 
-/// The counter goes on where it was, and with it stands a checksum of what lies in memory. `busy` is of the kernel's
-/// command line: with it, there are always pages that have changed.
+/// The counter goes on where it was, and with it stands a checksum of what lies in memory. `held` and `busy` are of the
+/// kernel's command line: how many MiB more it holds, and whether there are always pages that have changed.
 const INIT: &str = "#!/bin/sh
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox mount -t proc proc /proc
@@ -33,6 +33,11 @@ for module in $(/bin/busybox cat /modules/order); do /bin/busybox insmod /module
 /bin/busybox dd if=/dev/vda of=/dev/null bs=4096 count=64
 /bin/busybox ip link set eth0 up
 /bin/busybox dd if=/dev/urandom of=/tmp/held bs=65536 count=64
+number=0
+while [ $number -lt ${held:-0} ]; do
+    number=$((number + 4))
+    /bin/busybox cat /tmp/held >>/tmp/more
+done
 echo guest is up >/dev/ttyS0
 if [ \"$busy\" ]; then
     while :; do number=$((number + 1)); /bin/busybox printf %065536d $number >/tmp/busy; done &

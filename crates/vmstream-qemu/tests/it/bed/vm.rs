@@ -23,6 +23,7 @@ struct Guest {
 }
 
 const USUAL: Guest = Guest { mebibytes: MEMORY, kernel: "" };
+const HOLDING: Guest = Guest { mebibytes: 512, kernel: "held=256" };
 
 /// What the guest runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +107,23 @@ impl Vm {
         let vm = Self::start(qemu, machine, (dir, "source"), &[], guest);
         vm.ticks_past(1);
         vm
+    }
+
+    /// A guest of 512 MiB that holds data in half of them, and counts.
+    pub(crate) fn holding(qemu: &Qemu, machine: Machine, dir: &Path) -> Self {
+        let vm = Self::start(qemu, machine, (dir, "source"), &[], HOLDING);
+        vm.ticks_past(1);
+        vm
+    }
+
+    /// A machine that waits for such a guest.
+    pub(crate) fn waiting_to_hold(qemu: &Qemu, machine: Machine, dir: &Path) -> Self {
+        Self::start(qemu, machine, (dir, "destination"), &["-incoming", "defer"], HOLDING)
+    }
+
+    /// QEMU's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// A guest that never starts, with these devices besides.
