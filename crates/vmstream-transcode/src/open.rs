@@ -16,6 +16,8 @@ const QEMU: [u8; 4] = *b"QEVM";
 /// Bytes that are handed over at once, and how many such pieces wait.
 const PIECE: usize = 256 << 10;
 const PIECES: usize = 4;
+/// Bytes that are read at once of a file of ours, but for what is asked for in longer pieces: that is not copied once more.
+const BUFFER: usize = 64 << 10;
 
 /// Which format a stream came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +95,7 @@ pub fn open(mut source: impl Read + Send + 'static, options: Options) -> io::Res
 pub fn open_regular(file: File, mut options: Options) -> Result<Stream, Error> {
     let file = Arc::new(file);
     if !is_qemu(&file)? {
-        let whole = io::BufReader::with_capacity(PIECE, FromStart::of(&file));
+        let whole = io::BufReader::with_capacity(BUFFER, FromStart::of(&file));
         let source = Source::Whole(Box::new(whole));
         return Ok(Stream { origin: Origin::Vmstream, source });
     }
