@@ -10,7 +10,7 @@ use clap::Args;
 use vmstream::archive::Archive;
 use vmstream::writer::Compress;
 use vmstream::{Event, Reader};
-use vmstream_transcode::{Content, Earlier, Options, Stream};
+use vmstream_transcode::{Content, Options, Stream};
 
 /// Any source of bytes.
 pub(crate) type Source = Box<dyn Read + Send>;
@@ -51,15 +51,11 @@ impl Channels {
 
 /// A stream of either format, ours or QEMU's own, to be read from front to back as ours.
 pub(crate) fn either(path: &Path, channels: &Channels, options: Options) -> anyhow::Result<Stream> {
-    let mut options = channels.add(options)?;
-    if let Some(mut file) = regular(path)?
-        && is_qemu(&mut file, path)?
-    {
-        // Where a file can be mapped, its memory does not come in order: what there is must be known first.
-        options.memory = vmstream_transcode::memory(&mut file).with_context(|| shown(path))?;
-        options.earlier = Earlier::Again(Arc::new(file));
+    let options = channels.add(options)?;
+    match regular(path)? {
+        Some(file) => vmstream_transcode::open_regular(file, options).with_context(|| shown(path)),
+        None => vmstream_transcode::open(bytes(path)?, options).with_context(|| shown(path)),
     }
-    vmstream_transcode::open(bytes(path)?, options).with_context(|| shown(path))
 }
 
 /// A stream of either format, to be read from front to back.

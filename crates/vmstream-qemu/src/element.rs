@@ -223,6 +223,16 @@ pub enum RamRecord<'a> {
         /// Its bytes.
         data: &'a [u8],
     },
+    /// Pages of a block whose bytes are in the file and were not read: see
+    /// [`Reader::read_for_state`](crate::Reader::read_for_state).
+    Passed {
+        /// The block's number.
+        block: u32,
+        /// Of the first page.
+        offset: u64,
+        /// How much.
+        bytes: u64,
+    },
     /// What changed in a page since it was last sent. Needs that earlier page.
     Xbzrle {
         /// The page.

@@ -1,25 +1,87 @@
 //! Bytes as they arrive, with the offset of each; nothing is held but one window.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 
 use crate::error::{Broken, ReadError, Rule};
 
 /// The longest stretch that [`Input::need`] serves.
 pub(crate) const WINDOW_BYTES: usize = 256 * 1024;
 
+/// Bytes of the window beyond those, of which the first ones are left free: see [`KERNEL_PAGE`].
+const ROOM: usize = 4096;
+
+/// Bytes that are read at once behind some that were passed over: a record's head, and not much more.
+const STEP: usize = 64;
+
+/// Bytes of the kernel's pages. Where they are copied to an address that is a little above theirs within such a page, processors
+/// take what is read for what has just been written, and wait: it takes five times as long.
+const KERNEL_PAGE: u64 = 4096;
+
+/// Where bytes come from.
+enum Source<'r> {
+    Flow(&'r mut dyn Read),
+    /// A regular file of a known length, and where in it the next byte to be read is.
+    File {
+        file: &'r File,
+        at: u64,
+        end: u64,
+    },
+}
+
+impl Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Flow(source) => source.read(buffer),
+            Self::File { file, at, .. } => {
+                let got = file.read_at(buffer, *at)?;
+                *at = at.saturating_add(len64(got));
+                Ok(got)
+            }
+        }
+    }
+
+    /// Passes over up to `count` bytes that are there; says over how many.
+    fn pass(&mut self, count: u64) -> u64 {
+        let Self::File { at, end, .. } = self else { return 0 };
+        let count = count.min(end.saturating_sub(*at));
+        *at = at.saturating_add(count);
+        count
+    }
+}
+
 /// A buffered source that knows its offset.
 pub(crate) struct Input<'r> {
-    source: &'r mut dyn Read,
+    source: Source<'r>,
     window: Vec<u8>,
     held: Range<usize>,
     offset: u64,
+    /// The most that is read next.
+    step: usize,
 }
 
 impl<'r> Input<'r> {
     /// `offset` is what the first byte of `source` counts as.
     pub(crate) fn new(source: &'r mut dyn Read, offset: u64) -> Self {
-        Self { source, window: vec![0; WINDOW_BYTES], held: 0..0, offset }
+        Self::of(Source::Flow(source), offset)
+    }
+
+    /// A regular file from its beginning; what is passed over is not read.
+    pub(crate) fn of_file(file: &'r File) -> io::Result<Self> {
+        let end = file.metadata()?.len();
+        Ok(Self::of(Source::File { file, at: 0, end }, 0))
+    }
+
+    fn of(source: Source<'r>, offset: u64) -> Self {
+        let window = vec![0; WINDOW_BYTES.saturating_add(ROOM)];
+        Self { source, window, held: 0..0, offset, step: WINDOW_BYTES }
+    }
+
+    /// Whether bytes can be passed over without being read.
+    pub(crate) const fn can_pass(&self) -> bool {
+        matches!(self.source, Source::File { .. })
     }
 
     pub(crate) fn offset(&self) -> u64 {
@@ -30,15 +92,26 @@ impl<'r> Input<'r> {
         self.window.get(self.held.clone()).unwrap_or_default()
     }
 
+    /// Moves what is held to the front, so that what is read behind it is half a page from where it is in the source's pages.
+    fn settle(&mut self) {
+        let start = len64(self.window.as_ptr().addr());
+        let end = start.wrapping_add(len64(self.held.len()));
+        let next = self.offset.wrapping_add(len64(self.held.len()));
+        let room = next.wrapping_add(KERNEL_PAGE / 2).wrapping_sub(end) % KERNEL_PAGE;
+        let room = usize::try_from(room).unwrap_or(0);
+        let held = room..room.saturating_add(self.held.len());
+        self.window.copy_within(self.held.clone(), room);
+        self.held = held;
+    }
+
     /// Reads once; `false` at the end of the source.
     fn fill(&mut self) -> Result<bool, ReadError> {
-        if self.held.is_empty() {
-            self.held = 0..0;
-        } else if self.held.end == self.window.len() {
-            self.window.copy_within(self.held.clone(), 0);
-            self.held = 0..self.held.len();
+        if self.held.is_empty() || self.held.end == self.window.len() {
+            self.settle();
         }
-        let free = self.window.get_mut(self.held.end..).unwrap_or_default();
+        let end = self.window.len().min(self.held.end.saturating_add(self.step));
+        self.step = self.step.saturating_mul(2).min(WINDOW_BYTES);
+        let free = self.window.get_mut(self.held.end..end).unwrap_or_default();
         loop {
             match self.source.read(free) {
                 Ok(count) => {
@@ -59,8 +132,7 @@ impl<'r> Input<'r> {
         // A window that is nearly used up is moved to the front once, not byte by byte.
         while self.held.len() < count {
             if self.window.len().saturating_sub(self.held.start) < count {
-                self.window.copy_within(self.held.clone(), 0);
-                self.held = 0..self.held.len();
+                self.settle();
             }
             if !self.fill()? {
                 let end = self.offset.saturating_add(len64(self.held.len()));
@@ -159,6 +231,17 @@ impl<'r> Input<'r> {
     pub(crate) fn skip(&mut self, count: u64) -> Result<(), ReadError> {
         let mut left = count;
         while left > 0 {
+            if self.held.is_empty() {
+                let passed = self.source.pass(left);
+                if passed > 0 {
+                    self.step = STEP;
+                }
+                self.offset = self.offset.saturating_add(passed);
+                left = left.saturating_sub(passed);
+                if left == 0 {
+                    break;
+                }
+            }
             let offset = self.offset;
             let some = self.some()?.len();
             let take = usize::try_from(left).unwrap_or(usize::MAX).min(some);

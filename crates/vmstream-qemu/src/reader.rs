@@ -1,6 +1,7 @@
 //! Reads a stream from its beginning, once, and hands on what it finds.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 
@@ -61,10 +62,27 @@ impl Reader {
     ///
     /// At the first rule that the stream breaks; when `source` fails; when `sink` refuses an event.
     pub fn read(&self, source: &mut dyn Read, sink: &mut dyn Sink) -> Result<(), ReadError> {
-        let mut input = Input::new(source, 0);
+        self.read_from(&mut Input::new(source, 0), sink)
+    }
+
+    /// Reads a regular file from its beginning, wherever it stands, for somebody who has no use for what is in pages.
+    ///
+    /// Those of a file that can be mapped are passed over, and come as [`RamRecord::Passed`](crate::RamRecord::Passed). A single
+    /// page between its neighbours' heads is read sooner than passed over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::read`].
+    pub fn read_for_state(&self, file: &File, sink: &mut dyn Sink) -> Result<(), ReadError> {
+        let input = Input::of_file(file);
+        let mut input = input.map_err(|source| ReadError::Io { offset: 0, source })?;
+        self.read_from(&mut input, sink)
+    }
+
+    fn read_from(&self, input: &mut Input<'_>, sink: &mut dyn Sink) -> Result<(), ReadError> {
         let mut session = Session::new(sink, self);
-        session.header(&mut input)?;
-        session.stream(&mut input)
+        session.header(input)?;
+        session.stream(input)
     }
 }
 

@@ -33,6 +33,12 @@ pub enum WriteError {
         /// The block's number.
         block: u32,
     },
+    /// What pages of a block hold was not read.
+    #[error("what pages of block {block} hold was not read")]
+    Passed {
+        /// The block's number.
+        block: u32,
+    },
     /// The operating system refused a write.
     #[error("write failed")]
     Io(#[from] io::Error),
@@ -117,6 +123,7 @@ impl<W: Write> Writer<W> {
             }
             RamRecord::Bitmap { block: _, bits } => data = bits,
             RamRecord::MappedPages { block: _, offset: _, data: pages } => data = pages,
+            RamRecord::Passed { block, .. } => return Err(WriteError::Passed { block: *block }),
             RamRecord::Gap { bytes } | RamRecord::MappedZeros { block: _, offset: _, bytes } => {
                 return zeros(&mut self.out, *bytes);
             }

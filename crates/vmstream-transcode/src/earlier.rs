@@ -60,7 +60,7 @@ impl Room {
     ) -> Result<Self, Error> {
         let mut room = Self::new(Arc::new(tempfile::tempfile()?), blocks, page_bytes);
         let (mut failed, mut over) = (None, false);
-        let mut source = FromStart { file: stream, at: 0 };
+        let mut source = FromStart::of(stream);
         let read = reader.read(&mut source, &mut |range: Range<u64>, event: &Event<'_>| {
             over = range.start >= until;
             if over {
@@ -142,12 +142,19 @@ impl Room {
 }
 
 /// Reads a file from its beginning, wherever others are in it.
-struct FromStart<'f> {
-    file: &'f File,
+#[derive(Debug)]
+pub(crate) struct FromStart {
+    file: Arc<File>,
     at: u64,
 }
 
-impl Read for FromStart<'_> {
+impl FromStart {
+    pub(crate) fn of(file: &Arc<File>) -> Self {
+        Self { file: Arc::clone(file), at: 0 }
+    }
+}
+
+impl Read for FromStart {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let got = self.file.read_at(buffer, self.at)?;
         self.at = self.at.saturating_add(u64::try_from(got).unwrap_or(0));

@@ -42,5 +42,5 @@ pub use back::Misfit;
 pub use earlier::Earlier;
 pub use error::Error;
 pub use from::{Form, Seen, Way, from_vmstream, from_vmstream_by};
-pub use open::{Origin, Stream, cause, open, open_file};
-pub use to::{Content, Options, SOURCE_FAILED, memory, to_vmstream};
+pub use open::{Origin, Stream, cause, open, open_file, open_regular};
+pub use to::{Content, Options, SOURCE_FAILED, file_to_vmstream, memory, to_vmstream};

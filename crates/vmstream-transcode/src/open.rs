@@ -2,19 +2,22 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use crate::earlier::Earlier;
+use crate::earlier::{Earlier, FromStart};
 use crate::error::Error;
-use crate::to::{Options, memory, to_vmstream};
+use crate::to::{Options, file_to_vmstream, memory_of, to_vmstream};
 
 /// What a stream of QEMU's begins with.
 const QEMU: [u8; 4] = *b"QEVM";
 /// Bytes that are handed over at once, and how many such pieces wait.
 const PIECE: usize = 256 << 10;
 const PIECES: usize = 4;
+/// Bytes that are read at once of a file of ours, but for what is asked for in longer pieces: that is not copied once more.
+const BUFFER: usize = 64 << 10;
 
 /// Which format a stream came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,10 +81,37 @@ pub fn open(mut source: impl Read + Send + 'static, options: Options) -> io::Res
     if !is_qemu {
         return Ok(Stream { origin: Origin::Vmstream, source: Source::Whole(Box::new(whole)) });
     }
+    transcoded(move |out| to_vmstream(&mut whole, out, &options).map(drop))
+}
+
+/// Reads a regular file of either format as one of ours, from its beginning, wherever it stands.
+///
+/// It is known beforehand what memory there is, and what pages were before they changed. Of
+/// [`Content::State`](crate::Content::State), pages are not read.
+///
+/// # Errors
+///
+/// [`Error`]
+pub fn open_regular(file: File, mut options: Options) -> Result<Stream, Error> {
+    let file = Arc::new(file);
+    if !is_qemu(&file)? {
+        let whole = io::BufReader::with_capacity(BUFFER, FromStart::of(&file));
+        let source = Source::Whole(Box::new(whole));
+        return Ok(Stream { origin: Origin::Vmstream, source });
+    }
+    options.memory = memory_of(&file)?;
+    options.earlier = Earlier::Again(Arc::clone(&file));
+    Ok(transcoded(move |out| file_to_vmstream(&file, out, &options).map(drop))?)
+}
+
+/// What a thread of its own writes.
+fn transcoded(
+    write: impl FnOnce(Sending) -> Result<(), Error> + Send + 'static,
+) -> io::Result<Stream> {
     let (sender, receiver) = sync_channel(PIECES);
     thread::Builder::new().name("qemu-stream".to_owned()).spawn(move || {
         let out = Sending { sender: sender.clone(), piece: Vec::with_capacity(PIECE) };
-        if let Err(error) = to_vmstream(&mut whole, out, &options) {
+        if let Err(error) = write(out) {
             // Nobody waits for it if the stream has been dropped.
             drop(sender.send(Err(io::Error::other(error))));
         }
@@ -98,21 +128,28 @@ pub fn open(mut source: impl Read + Send + 'static, options: Options) -> io::Res
 ///
 /// [`Error`]
 pub fn open_file(mut file: File, options: &Options) -> Result<(Origin, File), Error> {
-    let mut magic = Vec::with_capacity(QEMU.len());
-    (&mut file).take(4).read_to_end(&mut magic)?;
-    file.seek(SeekFrom::Start(0))?;
-    if magic != QEMU {
+    if !is_qemu(&file)? {
+        file.seek(SeekFrom::Start(0))?;
         return Ok((Origin::Vmstream, file));
     }
-    let memory = memory(&mut file)?;
-    file.seek(SeekFrom::Start(0))?;
-    let earlier = Earlier::Again(Arc::new(file.try_clone()?));
+    let file = Arc::new(file);
+    let memory = memory_of(&file)?;
+    let earlier = Earlier::Again(Arc::clone(&file));
     let options = Options { index: true, memory, earlier, ..options.clone() };
     let out = io::BufWriter::with_capacity(PIECE, tempfile::tempfile()?);
-    let (out, _) = to_vmstream(&mut file, out, &options)?;
+    let (out, _) = file_to_vmstream(&file, out, &options)?;
     let mut out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     out.seek(SeekFrom::Start(0))?;
     Ok((Origin::Qemu, out))
+}
+
+/// Whether a regular file is QEMU's own, by its first bytes.
+fn is_qemu(file: &File) -> io::Result<bool> {
+    let mut magic = [0; QEMU.len()];
+    match file.read_exact_at(&mut magic, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        read => read.map(|()| magic == QEMU),
+    }
 }
 
 /// What is wrong with a stream of QEMU's that was read through [`open()`], if that is why reading failed.

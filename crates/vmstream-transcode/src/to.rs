@@ -9,9 +9,9 @@ use vmstream::Writer;
 use vmstream::contract::Attribute;
 use vmstream::message::{Encoding, Hello, Manifest, Producer, Purpose, Verdict};
 use vmstream::writer::Compress;
-use vmstream_qemu::{BlockHead, Event, RamRecord, Reader};
+use vmstream_qemu::{BlockHead, Event, RamRecord, ReadError, Reader, Sink};
 
-use crate::earlier::Earlier;
+use crate::earlier::{Earlier, FromStart};
 use crate::encoder::Encoder;
 use crate::error::Error;
 
@@ -94,13 +94,41 @@ pub fn to_vmstream<W: Write>(
     out: W,
     options: &Options,
 ) -> Result<(W, [u8; 32]), Error> {
+    transcoded(|sink| options.reader.read(source, sink), out, options)
+}
+
+/// Reads a regular file of QEMU's from its beginning, wherever it stands, as [`to_vmstream`] does a stream; of
+/// [`Content::State`], pages are not even read.
+///
+/// # Errors
+///
+/// As [`to_vmstream`].
+pub fn file_to_vmstream<W: Write>(
+    file: &Arc<File>,
+    out: W,
+    options: &Options,
+) -> Result<(W, [u8; 32]), Error> {
+    let reader = &options.reader;
+    match options.content {
+        Content::All => {
+            transcoded(|sink| reader.read(&mut FromStart::of(file), sink), out, options)
+        }
+        Content::State => transcoded(|sink| reader.read_for_state(file, sink), out, options),
+    }
+}
+
+fn transcoded<W: Write>(
+    read: impl FnOnce(&mut dyn Sink) -> Result<(), ReadError>,
+    out: W,
+    options: &Options,
+) -> Result<(W, [u8; 32]), Error> {
     let mut hello = Hello::new("", "", Purpose::State);
     hello.producer = options.producer.clone();
     hello.needs = vec!["late-schemas".to_owned()];
     let mut writer = Writer::new(out, &hello)?;
     writer.compress(options.compress);
     let mut encoder = Encoder::new(writer, options);
-    let read = options.reader.read(source, &mut encoder);
+    let read = read(&mut encoder);
     let failed = encoder.take_failure().or_else(|| read.err().map(Error::from));
     if let Some(failed) = failed {
         if options.aborts {
@@ -118,8 +146,23 @@ pub fn to_vmstream<W: Write>(
 ///
 /// At the first rule that the stream breaks up to there.
 pub fn memory(source: &mut dyn Read) -> Result<Vec<BlockHead>, Error> {
+    blocks(|sink| Reader::new().read(source, sink))
+}
+
+/// The blocks of memory of a regular file of QEMU's, of which no page is read.
+///
+/// # Errors
+///
+/// As [`memory`].
+pub(crate) fn memory_of(file: &File) -> Result<Vec<BlockHead>, Error> {
+    blocks(|sink| Reader::new().read_for_state(file, sink))
+}
+
+fn blocks(
+    read: impl FnOnce(&mut dyn Sink) -> Result<(), ReadError>,
+) -> Result<Vec<BlockHead>, Error> {
     let (mut blocks, mut over) = (Vec::new(), false);
-    let read = Reader::new().read(source, &mut |_: Range<u64>, event: &Event<'_>| {
+    let read = read(&mut |_: Range<u64>, event: &Event<'_>| {
         if let Event::Ram(RamRecord::Block(head)) = event {
             blocks.push((*head).clone());
         }

@@ -34,6 +34,7 @@ pub mod frame;
 pub mod json;
 pub mod limits;
 pub mod message;
+mod piece;
 pub mod reader;
 pub mod record;
 pub mod resolve;
@@ -45,6 +46,7 @@ pub mod writer;
 
 pub use broken::Broken;
 pub use finding::Finding;
+pub use piece::Piece;
 pub use reader::{Event, ReadError, Reader};
 pub use record::Record;
 pub use rule::Rule;

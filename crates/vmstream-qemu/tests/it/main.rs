@@ -14,4 +14,5 @@ mod hostile;
 mod mixes;
 mod multifd;
 mod rules;
+mod state;
 mod stream;

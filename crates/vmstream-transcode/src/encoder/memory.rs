@@ -54,6 +54,7 @@ impl<W: Write> Encoder<W> {
                 self.gather.zeros(*block, first, count);
                 Ok(())
             }
+            RamRecord::Passed { .. } if self.content == Content::State => self.manifest(),
             RamRecord::Fill { page, byte: 0 } => self.page_record(page, None),
             RamRecord::Fill { .. } => {
                 let why = "QEMU sends pages of zeros only";
@@ -76,6 +77,9 @@ impl<W: Write> Encoder<W> {
                 self.manifest()?;
                 self.end_of_memory()?;
                 self.op(Op::RamEnd)
+            }
+            RamRecord::Passed { .. } => {
+                Err(Error::Unsupported { what: "a page", why: "what it holds was not read" })
             }
             _ => Err(Error::Unsupported { what: "a record of memory", why: "it is not known" }),
         }

@@ -6,6 +6,7 @@ use super::{Event, HEADER, ReadError, Reader};
 use crate::broken::Broken;
 use crate::frame::Header;
 use crate::message::{Checksums, RAM_PREFIX_BYTES, Ram};
+use crate::piece::Piece;
 use crate::rule::Rule;
 
 /// A ram frame whose data are being read, or have been.
@@ -97,8 +98,8 @@ impl<R: Read> Reader<R> {
         if self.ram.as_ref().is_none_or(|open| open.left == 0) {
             return Ok(());
         }
-        let mut buffer = vec![0; 64 << 10];
-        while self.read_ram(&mut buffer)? > 0 {}
+        let mut buffer = Piece::new(64 << 10);
+        while self.read_ram(buffer.bytes())? > 0 {}
         Ok(())
     }
 

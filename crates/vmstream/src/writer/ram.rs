@@ -6,6 +6,7 @@ use super::{WriteError, Writer};
 use crate::broken::Broken;
 use crate::frame::Kind;
 use crate::message::{Checksums, IndexedRam, Message, RAM_PREFIX_BYTES, Ram};
+use crate::piece::Piece;
 use crate::rule::Rule;
 
 /// Bytes from the beginning of a ram frame to its data.
@@ -55,7 +56,8 @@ impl<W: Write> Writer<W> {
 
     fn copy(&mut self, ram: &Ram, data: &mut impl Read) -> Result<Vec<u32>, WriteError> {
         let offset = self.offset();
-        let mut buffer = vec![0; PIECE];
+        let mut buffer = Piece::new(PIECE);
+        let buffer = buffer.bytes();
         let (mut sums, mut left) = (Vec::new(), ram.length);
         while left > 0 {
             let mut chunk = left.min(u64::from(ram.chunk));
