@@ -10,6 +10,7 @@
 //! bandsox-fuzz` writes them anew.
 
 pub mod archive;
+pub mod bridge;
 pub mod documents;
 pub mod frames;
 pub mod kernel;
@@ -53,6 +54,6 @@ macro_rules! targets {
 }
 
 targets!(
-    archive, documents, frames, kernel, layers, lines, metadata, mux, projection, qemu, receive,
-    resolver, saved, store, stream, vsock
+    archive, bridge, documents, frames, kernel, layers, lines, metadata, mux, projection, qemu,
+    receive, resolver, saved, store, stream, vsock
 );

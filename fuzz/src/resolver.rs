@@ -20,12 +20,12 @@ pub fn run(bytes: &[u8]) {
     if writer.check_state(&state).is_err() {
         return;
     }
-    let state = writer.strip(state);
-    assert_eq!(writer.strip(writer.complete(&state)), state, "defaults in and out again");
+    let state = writer.strip(&state);
+    assert_eq!(writer.strip(&writer.complete(&state)), state, "defaults in and out again");
     let Ok(plan) = plan else { return };
     match plan.apply(&state) {
         Ok(applied) => {
-            let taken = reader.strip(applied.state);
+            let taken = reader.strip(&applied.state);
             reader.check_state(&taken).expect("what was taken fits the reader");
         }
         Err(findings) => {

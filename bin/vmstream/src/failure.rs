@@ -37,7 +37,9 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         let source = cause.downcast_ref::<io::Error>();
         source.is_some_and(|source| source.kind() == io::ErrorKind::BrokenPipe)
     };
-    if error.chain().any(is_closed_pipe) {
+    // The other side of a bridge is a pipe, too, but no reader of what is printed.
+    let is_bridge = error.chain().any(|cause| cause.is::<vmstream_bridge::BridgeError>());
+    if !is_bridge && error.chain().any(is_closed_pipe) {
         return ExitCode::from(PIPE);
     }
     // Where standard error is closed there is nobody to tell.

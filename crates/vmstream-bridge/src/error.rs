@@ -86,6 +86,16 @@ pub enum BridgeError {
         /// Why it did not move.
         source: Box<BridgeError>,
     },
+    /// The destination has the guest, but the source may not know.
+    #[error(
+        "the guest is here ({status}), and its source may not know: see that it runs only once"
+    )]
+    Unconfirmed {
+        /// What it does.
+        status: String,
+        /// What broke.
+        source: Box<BridgeError>,
+    },
     /// Something else could not be read or written.
     #[error("input or output failed")]
     Io(#[from] io::Error),

@@ -23,7 +23,11 @@
 )]
 
 mod answers;
+mod door;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod machine;
 mod memory;
 mod offer;

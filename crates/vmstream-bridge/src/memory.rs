@@ -2,6 +2,7 @@
 //!
 //! QEMU names a block of memory after the object that backs it, which is the host's choice.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use vmstream::Finding;
@@ -49,17 +50,26 @@ impl Memory {
 
     /// Takes the source's regions: each must have a block, of its name or, where only one fits, of its size.
     pub(crate) fn learn(&self, manifest: &Manifest) -> Result<(), Box<Finding>> {
-        let names = manifest.memory.iter().map(|region| self.place(region, manifest));
-        let known = Known { names: names.collect::<Result<_, _>>()?, manifest: manifest.clone() };
+        let known: BTreeSet<_> = manifest.memory.iter().map(|region| &*region.name).collect();
+        let (mut names, mut taken) = (Vec::new(), BTreeSet::new());
+        for region in &manifest.memory {
+            let name = self.place(region, &known)?;
+            // Two regions of a size for which there is one block.
+            if !taken.insert(name) {
+                return Err(missing(region));
+            }
+            names.push(name.to_owned());
+        }
+        let known = Known { names, manifest: manifest.clone() };
         // There is one manifest in a stream.
         drop(self.known.set(known));
         Ok(())
     }
 
-    fn place(&self, region: &Region, manifest: &Manifest) -> Result<String, Box<Finding>> {
+    fn place(&self, region: &Region, known: &BTreeSet<&str>) -> Result<&str, Box<Finding>> {
         if let Some(block) = self.blocks.iter().find(|block| block.name == region.name) {
             return if block.bytes >= region.bytes {
-                Ok(block.name.clone())
+                Ok(&block.name)
             } else {
                 let values = (Some(region.bytes.into()), Some(block.bytes.into()));
                 let finding =
@@ -67,17 +77,12 @@ impl Memory {
                 Err(Box::new(finding.values(values.0, values.1)))
             };
         }
-        let has_none =
-            |block: &&Block| manifest.memory.iter().all(|other| other.name != block.name);
+        let has_none = |block: &&Block| !known.contains(&*block.name);
         let mut fitting =
             self.blocks.iter().filter(has_none).filter(|block| block.bytes == region.bytes);
         match (fitting.next(), fitting.next()) {
-            (Some(block), None) => Ok(block.name.clone()),
-            _ => {
-                let path = format!("memory/{}", region.name);
-                let finding = Finding::new("missing-at-destination", path, "manifest");
-                Err(Box::new(finding.values(Some(region.bytes.into()), None)))
-            }
+            (Some(block), None) => Ok(&block.name),
+            _ => Err(missing(region)),
         }
     }
 
@@ -100,6 +105,12 @@ impl Memory {
     pub(crate) fn page_size(&self) -> Option<u64> {
         self.known.get().map(|known| known.manifest.page_size)
     }
+}
+
+fn missing(region: &Region) -> Box<Finding> {
+    let path = format!("memory/{}", region.name);
+    let finding = Finding::new("missing-at-destination", path, "manifest");
+    Box::new(finding.values(Some(region.bytes.into()), None))
 }
 
 #[cfg(test)]
@@ -140,6 +151,14 @@ mod tests {
         assert_eq!(memory.region("pc.ram"), Some(0));
         assert_eq!(memory.region("/rom@etc/acpi/tables"), Some(1));
         assert_eq!(memory.region("mem"), None);
+    }
+
+    #[test]
+    fn two_regions_never_share_a_block() {
+        let memory = Memory::new(blocks(LISTED));
+        let refused = memory.learn(&manifest(&[("a", 0x1000_0000), ("b", 0x1000_0000)]));
+        let refused = refused.expect_err("there is one of that size");
+        assert_eq!(refused.to_string(), "missing-at-destination memory/b: source has 268435456");
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! What the two say before anything moves.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::Read;
+use std::time::Duration;
 
 use vmstream::contract::{Attribute, Comparison, Side, compare_between};
 use vmstream::message::{Hello, Manifest, Note, Producer, Purpose, Verdict};
-use vmstream::{Event, Map, Reader, Value, Writer};
+use vmstream::{Event, Map, Reader, Value, WriteError, Writer};
 use vmstream_qmp::Contract;
 
 use crate::error::BridgeError;
+use crate::wire::Wire;
 
 /// The note that makes a contract an offer.
 const NOTE: &str = "bridge";
@@ -17,6 +19,15 @@ pub(crate) const SHARED: [&str; 5] =
     ["return-path", "postcopy-ram", "dirty-bitmaps", "switchover-ack", "validate-uuid"];
 /// More capabilities than QEMU has.
 const CAPABILITIES: usize = 256;
+
+/// How long the other side may take for all of what it is told before anything moves.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Says what was written.
+pub(crate) fn say(wire: &Wire, written: Result<Vec<u8>, WriteError>) -> Result<(), BridgeError> {
+    let said = wire.say(&written?, PATIENCE);
+    Ok(said.map_err(|source| WriteError::Io { offset: 0, source })?)
+}
 
 /// What a sender has, and what it wants.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,19 +40,18 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    pub(crate) fn write(&self, out: impl Write) -> Result<(), BridgeError> {
-        let mut writer = Writer::new(out, &self.contract.hello())?;
+    pub(crate) fn write(&self) -> Result<Vec<u8>, WriteError> {
+        let mut writer = Writer::new(Vec::new(), &self.contract.hello())?;
         let capabilities = self.capabilities.iter().map(|name| Value::from(name.as_str()));
         let value = Map::new()
             .with("capabilities", Value::List(capabilities.collect()))
             .with("only_asks", self.only_asks);
         writer.note(&Note { name: NOTE.to_owned(), value: Value::Map(value) })?;
         writer.manifest(&self.contract.manifest())?;
-        writer.finish()?;
-        Ok(())
+        Ok(writer.finish()?.0)
     }
 
-    pub(crate) fn read(input: impl Read) -> Result<Self, BridgeError> {
+    pub(crate) fn read(input: &mut dyn Read) -> Result<Self, BridgeError> {
         let said = Said::read(input, Purpose::Contract)?;
         let no_note = BridgeError::Talk { what: "it does not say what it wants" };
         let (capabilities, only_asks) = said.note.ok_or(no_note)?;
@@ -57,16 +67,15 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    pub(crate) fn write(&self, out: impl Write) -> Result<(), BridgeError> {
+    pub(crate) fn write(&self) -> Result<Vec<u8>, WriteError> {
         let hello = Hello { purpose: Purpose::Answer, ..self.contract.hello() };
-        let mut writer = Writer::new(out, &hello)?;
+        let mut writer = Writer::new(Vec::new(), &hello)?;
         writer.manifest(&self.contract.manifest())?;
         writer.verdict(&self.verdict)?;
-        writer.finish()?;
-        Ok(())
+        Ok(writer.finish()?.0)
     }
 
-    pub(crate) fn read(input: impl Read) -> Result<Self, BridgeError> {
+    pub(crate) fn read(input: &mut dyn Read) -> Result<Self, BridgeError> {
         let said = Said::read(input, Purpose::Answer)?;
         let none = BridgeError::Talk { what: "it gives no verdict" };
         Ok(Self { contract: said.contract, verdict: said.verdict.ok_or(none)? })
@@ -110,9 +119,12 @@ impl Said {
 }
 
 fn wanted(value: &Value) -> Option<(BTreeSet<String>, bool)> {
-    let names = value.at("capabilities")?.as_list()?.iter().take(CAPABILITIES);
-    let names = names.map(|name| name.as_text().map(str::to_owned)).collect::<Option<_>>()?;
-    Some((names, value.at("only_asks")?.as_bool()?))
+    let names = value.at("capabilities")?.as_list()?;
+    if names.len() > CAPABILITIES {
+        return None;
+    }
+    let names = names.iter().map(|name| name.as_text().map(str::to_owned));
+    Some((names.collect::<Option<_>>()?, value.at("only_asks")?.as_bool()?))
 }
 
 /// The source's contract against the destination's, but for capabilities, which a bridge sets as it needs them.
@@ -129,4 +141,38 @@ pub(crate) fn compare(source: &Contract, destination: &Contract) -> Comparison {
         Side { producer: &source.producer, contract: &source_has },
         Side { producer: &destination.producer, contract: &destination_has },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use vmstream::contract::Policy;
+
+    use super::*;
+
+    fn contract(vcpus: u8) -> Contract {
+        let attributes = vec![Attribute::new("machine", "vcpus", vcpus, Policy::Exact)];
+        Contract { producer: Producer::default(), attributes }
+    }
+
+    fn offer(capabilities: usize) -> Offer {
+        let capabilities = (0..capabilities).map(|number| number.to_string()).collect();
+        Offer { contract: contract(1), capabilities, only_asks: false }
+    }
+
+    #[test]
+    fn what_is_offered_and_answered_arrives() {
+        let offer = offer(CAPABILITIES);
+        let written = offer.write().expect("it can be written");
+        assert_eq!(Offer::read(&mut &*written).expect("it can be read"), offer);
+        let reply = Reply { contract: contract(2), verdict: Comparison::default().verdict() };
+        let written = reply.write().expect("it can be written");
+        assert_eq!(Reply::read(&mut &*written).expect("it can be read"), reply);
+    }
+
+    #[test]
+    fn an_offer_of_more_capabilities_than_there_are_is_refused_not_cut() {
+        let written = offer(CAPABILITIES + 1).write().expect("it can be written");
+        let error = Offer::read(&mut &*written).expect_err("too many");
+        assert!(matches!(error, BridgeError::Talk { what: "what it wants makes no sense" }));
+    }
 }

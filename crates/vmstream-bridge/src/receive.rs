@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,16 +15,19 @@ use vmstream::{Event, Finding, Writer};
 use vmstream_qmp::Contract;
 use vmstream_transcode::{Form, Way, from_vmstream_by};
 
+use crate::door::{Caller, Door};
 use crate::error::BridgeError;
 use crate::machine::Machine;
 use crate::memory::Memory;
-use crate::offer::{Offer, Reply, SHARED, compare};
+use crate::offer::{Offer, Reply, SHARED, compare, say};
 use crate::watch::Watch;
 use crate::wire::{Address, Listener, Wire};
 use crate::{News, Outcome, answers};
 
-/// How long a sender may think before it says what it has; to ask a QEMU takes about a second.
-const HANDSHAKE: Duration = Duration::from_secs(60);
+/// How long a sender may leave what QEMU answers where it is.
+const ANSWERED: Duration = Duration::from_secs(60);
+/// How long the end of a stream may take of which QEMU has all that it needs.
+const END: Duration = Duration::from_secs(60);
 /// How long QEMU may take to start a guest that it has, or to say why it does not.
 const START: Duration = Duration::from_secs(60);
 /// Bytes of the stream that are read at once.
@@ -41,7 +45,7 @@ pub struct Receive {
 }
 
 /// Waits for a sender, compares the contracts, and takes the guest if they agree. Senders that make no sense are sent away,
-/// and those that only ask are answered, and the next one is waited for.
+/// and those that only ask are answered, whatever the answer is, and the next one is waited for.
 ///
 /// Returns what the guest does now: `running`, `paused`.
 ///
@@ -65,37 +69,36 @@ pub fn receive(
     });
     let mut watch = watch.transpose()?;
     let (listener, address) = Listener::bind(&options.listen).map_err(at)?;
+    let mut door = Door::new(listener)?;
     tell(News::Listening(&address));
     loop {
-        let wire = listener.accept().map_err(at)?;
-        let mut input = BufReader::with_capacity(BUFFER, wire.try_clone()?);
-        let offer = wire.set_patience(Some(HANDSHAKE)).map_err(BridgeError::from);
-        match offer.and_then(|()| Offer::read(&mut input)) {
-            Err(error) => tell(News::Stranger(&error)),
-            Ok(offer) => {
-                let comparison = answer(&mut machine, &contract, &offer, &wire)?;
-                tell(News::Verdict(&comparison));
-                if !comparison.accepts() {
-                    return Ok(Outcome::Refused);
-                }
-                if !offer.only_asks {
-                    drop(listener);
-                    wire.set_patience(None)?;
-                    let watch = watch.take();
-                    return take(&mut machine, &contract, wire, (input, watch)).map(Outcome::Moved);
-                }
+        let Caller { wire, input, offer } = match door.next().map_err(at)? {
+            Ok(caller) => caller,
+            Err(error) => {
+                tell(News::Stranger(&error));
+                continue;
             }
+        };
+        let comparison = judge(&mut machine, &contract, &offer);
+        let reply = Reply { contract: contract.clone(), verdict: comparison.verdict() };
+        if let Err(error) = say(&wire, reply.write()) {
+            tell(News::Stranger(&error));
+            continue;
         }
+        tell(News::Verdict(&comparison));
+        if offer.only_asks {
+            continue;
+        }
+        if !comparison.accepts() {
+            return Ok(Outcome::Refused);
+        }
+        drop(door);
+        return take(&mut machine, &contract, wire, (input, &mut watch)).map(Outcome::Moved);
     }
 }
 
-/// Compares, makes the destination's QEMU ready if that is wanted, and says so.
-fn answer(
-    machine: &mut Machine,
-    contract: &Contract,
-    offer: &Offer,
-    wire: &Wire,
-) -> Result<Comparison, BridgeError> {
+/// Compares, and makes the destination's QEMU ready if that is wanted.
+fn judge(machine: &mut Machine, contract: &Contract, offer: &Offer) -> Comparison {
     let mut comparison = compare(&offer.contract, contract);
     if comparison.accepts() && !offer.only_asks {
         for name in SHARED {
@@ -109,9 +112,7 @@ fn answer(
             }
         }
     }
-    let reply = Reply { contract: contract.clone(), verdict: comparison.verdict() };
-    reply.write(BufWriter::new(wire.try_clone()?))?;
-    Ok(comparison)
+    comparison
 }
 
 /// What of the destination is not in its contract: where the host's part of a stream goes.
@@ -126,8 +127,9 @@ fn take(
     machine: &mut Machine,
     contract: &Contract,
     wire: Wire,
-    (input, watch): (BufReader<Wire>, Option<Watch>),
+    (input, watch): (BufReader<Wire>, &mut Option<Watch>),
 ) -> Result<String, BridgeError> {
+    wire.set_write_patience(Some(ANSWERED))?;
     let hello = Hello { purpose: Purpose::Answer, ..contract.hello() };
     let mut answers = Writer::new(BufWriter::new(wire.try_clone()?), &hello)?;
     answers.flush()?;
@@ -162,12 +164,15 @@ fn carry(
     qemu: &UnixStream,
     host: &Host,
     wire: &Wire,
-    (input, watch): (BufReader<Wire>, Option<Watch>),
+    (input, watch): (BufReader<Wire>, &mut Option<Watch>),
     answers: &mut Writer<BufWriter<Wire>>,
 ) -> Ends {
     let has_ended = AtomicBool::new(false);
     thread::scope(|scope| {
-        let state = scope.spawn(|| {
+        let (over, is_over) = channel::<()>();
+        let has_ended = &has_ended;
+        let state = scope.spawn(move || {
+            let _over = over;
             let ended = state(qemu, host, input, watch);
             let at_fault = ended.as_ref().is_err_and(|error| !is_broken_pipe(error));
             let is_first = at_fault && !has_ended.load(Ordering::SeqCst);
@@ -183,6 +188,8 @@ fn carry(
             // Nobody takes what may still come.
             has_ended.store(true, Ordering::SeqCst);
             wire.stop_reading();
+        } else if is_over.recv_timeout(END) == Err(RecvTimeoutError::Timeout) {
+            wire.stop_reading();
         }
         let gone = |_| (Err(BridgeError::Talk { what: "a thread is gone" }), true);
         let (state, is_streams_fault) = state.join().unwrap_or_else(gone);
@@ -197,13 +204,13 @@ fn state(
     qemu: &UnixStream,
     host: &Host,
     input: BufReader<Wire>,
-    mut watch: Option<Watch>,
+    watch: &mut Option<Watch>,
 ) -> Result<(), BridgeError> {
     let out = BufWriter::with_capacity(BUFFER, qemu.try_clone()?);
     let way = Way {
         form: Form::Same,
         seen: &mut |epoch, event| {
-            if let Some(watch) = &mut watch {
+            if let Some(watch) = watch {
                 watch.event(epoch, event);
             }
             match event {
@@ -223,7 +230,14 @@ fn outcome(machine: &mut Machine, ends: Ends) -> Result<String, BridgeError> {
     let Ends { state, shut, is_streams_fault } = ends;
     let by_qemu = match shut {
         Err(error) if !is_streams_fault => return Err(error),
-        Ok(Some(0)) => return state.and_then(|()| started(machine)),
+        Ok(Some(0)) => {
+            let status = started(machine)?;
+            let unconfirmed = |error| BridgeError::Unconfirmed {
+                status: status.clone(),
+                source: Box::new(error),
+            };
+            return state.map_err(unconfirmed).map(|()| status.clone());
+        }
         Ok(Some(code)) => format!("it took the stream and failed ({code})"),
         Ok(None) | Err(_) => "it ended the connection".to_owned(),
     };

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use vmstream::Finding;
 use vmstream::contract::Comparison;
 use vmstream::message::{Manifest, Verdict};
 use vmstream::writer::Compress;
@@ -18,7 +19,7 @@ use vmstream_transcode::{Options, SOURCE_FAILED, to_vmstream};
 
 use crate::error::BridgeError;
 use crate::machine::{Machine, Progress};
-use crate::offer::{Offer, Reply, SHARED, compare};
+use crate::offer::{Offer, Reply, SHARED, compare, say};
 use crate::wire::{Address, Wire};
 use crate::{News, Outcome, answers};
 
@@ -93,10 +94,9 @@ pub fn send(
         shared.insert("postcopy-ram".to_owned());
     }
     let offer = Offer { contract, capabilities: shared, only_asks: options.only_asks };
-    offer.write(BufWriter::new(wire.try_clone()?))?;
-    wire.set_patience(Some(HANDSHAKE))?;
+    say(&wire, offer.write())?;
     let mut input = BufReader::new(wire.try_clone()?);
-    let reply = Reply::read(&mut input)?;
+    let reply = Wire::hear(&mut input, HANDSHAKE, Reply::read)?;
     let comparison = judged(&offer, &reply);
     tell(News::Verdict(&comparison));
     if !comparison.accepts() {
@@ -105,16 +105,21 @@ pub fn send(
     if options.only_asks {
         return Ok(Outcome::WouldMove);
     }
-    wire.set_patience(None)?;
     let turned_on: Vec<_> = offer.capabilities.difference(&capabilities).cloned().collect();
     let job = Job { options, offer: &offer, verdict: &reply.verdict, wire: &wire };
-    let sent =
-        set_up(&mut machine, options, &turned_on).and_then(|()| job.run(&mut machine, input, tell));
-    sent.map(Outcome::Moved).map_err(|error| {
-        let state = settle(&mut machine, &status, &turned_on);
-        wire.shut();
-        BridgeError::Source { state, source: Box::new(error) }
-    })
+    let begun = set_up(&mut machine, options, &turned_on).and_then(|()| machine.migrate());
+    let sent = match begun {
+        Ok(qemu) => job.run(&mut machine, &qemu, input, tell).map_err(|error| {
+            wire.shut();
+            (settle(&mut machine, &status, &turned_on), error)
+        }),
+        Err(error) => {
+            wire.shut();
+            Err((as_before(&mut machine, &turned_on), error))
+        }
+    };
+    sent.map(Outcome::Moved)
+        .map_err(|(state, error)| BridgeError::Source { state, source: Box::new(error) })
 }
 
 /// The capabilities that are on, if the guest can go through here.
@@ -131,15 +136,17 @@ fn expect_ready(machine: &mut Machine) -> Result<BTreeSet<String>, BridgeError> 
     }
 }
 
-/// The comparison as the destination made it. The same is found here; if it refuses for more than that, that counts.
+/// What both found. The same is found here as there; if the destination refuses for more than that, that counts.
 fn judged(offer: &Offer, reply: &Reply) -> Comparison {
     let mut comparison = compare(&offer.contract, &reply.contract);
-    if comparison.accepts() != reply.verdict.accepted {
-        comparison.refusals.clear();
-        let known = [&comparison.consequences, &comparison.remarks].into_iter().flatten();
-        let known: Vec<_> = known.cloned().collect();
-        let findings = reply.verdict.findings.iter();
-        comparison.refusals.extend(findings.filter(|each| !known.contains(each)).cloned());
+    if comparison.accepts() && !reply.verdict.accepted {
+        let Comparison { consequences, remarks, .. } = &comparison;
+        let is_new = |each: &&Finding| !consequences.contains(each) && !remarks.contains(each);
+        comparison.refusals = reply.verdict.findings.iter().filter(is_new).cloned().collect();
+        if comparison.refusals.is_empty() {
+            let finding = Finding::new("refused", "", "contract");
+            comparison.refusals.push(finding.because("the destination does not say why"));
+        }
     }
     comparison
 }
@@ -174,15 +181,15 @@ impl Job<'_> {
     fn run(
         &self,
         machine: &mut Machine,
+        qemu: &UnixStream,
         input: BufReader<Wire>,
         tell: &mut dyn FnMut(News<'_>),
     ) -> Result<Summary, BridgeError> {
-        let qemu = machine.migrate()?;
         let manifest = Arc::new(OnceLock::new());
         let (sender, ends) = channel();
         thread::scope(|scope| {
             let (to, from) = (sender.clone(), sender);
-            let (qemu, shared) = (&qemu, &manifest);
+            let shared = &manifest;
             scope.spawn(move || drop(to.send(End::State(self.state(qemu, shared)))));
             scope.spawn(move || {
                 let delivered = answers::deliver(input, qemu, shared);
@@ -240,7 +247,8 @@ impl Job<'_> {
             match ends.recv_timeout(LOOK) {
                 Ok(End::State(ended)) => state = Some(ended),
                 Ok(End::Answers(ended)) => answers = Some(ended),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => thread::sleep(LOOK),
             }
             let progress = machine.progress()?;
             let has_failed = |end: &Option<Result<(), BridgeError>>| matches!(end, Some(Err(_)));
@@ -299,12 +307,26 @@ fn reason(
     }
 }
 
+/// Turns off what was turned on at a source that has its guest, and says what that does.
+fn as_before(machine: &mut Machine, turned_on: &[String]) -> String {
+    for name in turned_on {
+        // It does no harm where it stays on.
+        drop(machine.set_capability(name, false));
+    }
+    let Ok(status) = machine.status() else { return SILENT.to_owned() };
+    let it = if status == "running" { "runs on" } else { "stays" };
+    format!("the guest {it} at the source ({status})")
+}
+
+/// What is known of a guest whose QEMU says nothing.
+const SILENT: &str = "the source's QEMU does not answer";
+
 /// Ends what was begun, and says what became of the guest.
 fn settle(machine: &mut Machine, before: &str, turned_on: &[String]) -> String {
     let deadline = Instant::now() + END;
     loop {
         let (Ok(progress), Ok(status)) = (machine.progress(), machine.status()) else {
-            return "the source's QEMU does not answer".to_owned();
+            return SILENT.to_owned();
         };
         if progress.status == "completed" {
             return format!(
@@ -316,12 +338,7 @@ fn settle(machine: &mut Machine, before: &str, turned_on: &[String]) -> String {
         }
         let is_over = progress.has_failed() || ["", "none"].contains(&progress.status.as_str());
         if is_over && (status == before || Instant::now() > deadline) {
-            for name in turned_on {
-                // It does no harm where it stays on.
-                drop(machine.set_capability(name, false));
-            }
-            let it = if status == "running" { "runs on" } else { "stays" };
-            return format!("the guest {it} at the source ({status})");
+            return as_before(machine, turned_on);
         }
         if !is_over && progress.status != "cancelling" {
             // If it cannot be cancelled, it has ended.
@@ -331,5 +348,41 @@ fn settle(machine: &mut Machine, before: &str, turned_on: &[String]) -> String {
             return format!("the source's migration does not end ({})", progress.status);
         }
         thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vmstream::contract::{Attribute, Policy};
+    use vmstream::message::Producer;
+    use vmstream_qmp::Contract;
+
+    use super::*;
+
+    fn said(vcpus: u8, accepted: bool, findings: Vec<Finding>) -> Vec<String> {
+        let contract = |vcpus: u8| {
+            let attributes = vec![Attribute::new("machine", "vcpus", vcpus, Policy::Exact)];
+            Contract { producer: Producer::default(), attributes }
+        };
+        let capabilities = BTreeSet::new();
+        let offer = Offer { contract: contract(1), capabilities, only_asks: false };
+        let verdict = Verdict { accepted, findings };
+        let judged = judged(&offer, &Reply { contract: contract(vcpus), verdict });
+        judged.refusals.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn either_side_may_refuse() {
+        assert_eq!(said(1, true, Vec::new()), [""; 0]);
+        let differs = ["value-differs machine#vcpus: source has 1, destination has 2"];
+        assert_eq!(said(2, false, Vec::new()), differs);
+        assert_eq!(said(2, true, Vec::new()), differs);
+        let finding = Finding::new("not-supported", "migration#postcopy-ram", "contract");
+        assert_eq!(said(1, false, vec![finding.clone()]), [finding.to_string()]);
+        assert_eq!(
+            said(1, false, Vec::new()),
+            ["refused; the destination does not say why"],
+            "without a reason, too"
+        );
     }
 }

@@ -6,7 +6,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::net::{Shutdown, shutdown};
 use vmstream::message::{Hello, Note};
 use vmstream::writer::Finality;
 use vmstream::{Event, Map, Value, WriteError, Writer};
@@ -14,29 +16,47 @@ use vmstream::{Event, Map, Value, WriteError, Writer};
 /// Bytes that wait for one onlooker. One who is slower is left behind: the guest does not wait for him.
 const WAITING: usize = 16 << 20;
 
+/// How many may look on at the same time.
+const ONLOOKERS: usize = 16;
+/// How long onlookers may take for what waits for them when it is over.
+const END: Duration = Duration::from_secs(10);
+
+/// One of so many that there are; free when it is dropped.
+type Seat = Arc<()>;
+
 /// What is told to onlookers: hello, schemas, manifest, verdict, switch and devices of before, then all as it comes.
 pub(crate) struct Watch {
     path: PathBuf,
-    joining: Arc<Mutex<Vec<UnixStream>>>,
+    /// To close it.
+    listener: UnixListener,
+    joining: Arc<Mutex<Vec<(UnixStream, Seat)>>>,
     hello: Option<Hello>,
     /// What one must know who comes late, with its epoch.
     head: Vec<(u32, Event)>,
     onlookers: Vec<Writer<Queue>>,
+    /// What waits for each, those who were left behind among them.
+    queues: Vec<Arc<Shared>>,
 }
 
 impl Watch {
     /// Lets onlookers in at a socket.
     pub(crate) fn listen(path: &Path) -> io::Result<Self> {
-        let listener = UnixListener::bind(path)?;
+        let listener = crate::wire::listen(path)?;
+        let (door_listener, seats) = (listener.try_clone()?, Seat::default());
         let joining = Arc::new(Mutex::new(Vec::new()));
         let door = Arc::clone(&joining);
         thread::Builder::new().name("watch".to_owned()).spawn(move || {
-            for onlooker in listener.incoming().map_while(Result::ok) {
-                door.lock().unwrap_or_else(PoisonError::into_inner).push(onlooker);
+            for onlooker in door_listener.incoming().map_while(Result::ok) {
+                // The first one is the door's own.
+                if Arc::strong_count(&seats) <= ONLOOKERS {
+                    let mut joining = door.lock().unwrap_or_else(PoisonError::into_inner);
+                    joining.push((onlooker, Arc::clone(&seats)));
+                }
             }
         })?;
-        let (head, onlookers) = (Vec::new(), Vec::new());
-        Ok(Self { path: path.to_owned(), joining, hello: None, head, onlookers })
+        let (head, onlookers, queues) = (Vec::new(), Vec::new(), Vec::new());
+        let path = path.to_owned();
+        Ok(Self { path, listener, joining, hello: None, head, onlookers, queues })
     }
 
     /// Tells what has come. Whoever cannot take it is gone.
@@ -74,10 +94,11 @@ impl Watch {
         let joining =
             std::mem::take(&mut *self.joining.lock().unwrap_or_else(PoisonError::into_inner));
         let Some(hello) = &self.hello else { return };
-        for onlooker in joining {
+        self.queues.retain(|queue| !queue.is_done());
+        for (onlooker, seat) in joining {
+            let Ok(out) = Queue::start(onlooker, seat) else { continue };
+            self.queues.push(Arc::clone(&out.shared));
             let begun = || -> Result<Writer<Queue>, WriteError> {
-                let out = Queue::start(onlooker)
-                    .map_err(|source| WriteError::Io { offset: 0, source })?;
                 let mut writer = Writer::new(out, hello)?;
                 let value = Value::Map(Map::new().with("epoch", epoch));
                 writer.note(&Note { name: "joined".to_owned(), value })?;
@@ -93,24 +114,23 @@ impl Watch {
 }
 
 impl Drop for Watch {
+    /// Lets onlookers take what waits for them, but not for ever.
     fn drop(&mut self) {
-        // Whoever removed it before does not mind.
+        // Whoever removed it before does not mind; the thread at the door ends.
         drop(std::fs::remove_file(&self.path));
+        shutdown(&self.listener, Shutdown::Both).ok();
+        self.onlookers.clear();
+        let deadline = Instant::now() + END;
+        for queue in &self.queues {
+            queue.end(deadline);
+        }
     }
 }
 
 fn write(writer: &mut Writer<Queue>, epoch: u32, event: &Event) -> Result<(), WriteError> {
-    if let Event::Switch(switch) = event {
-        // It begins an epoch by itself.
-        while writer.epoch().saturating_add(1) < epoch {
-            writer.next_epoch();
-        }
-        return writer.switch(switch);
-    }
-    while writer.epoch() < epoch {
-        writer.next_epoch();
-    }
+    writer.to_epoch(epoch);
     match event {
+        Event::Switch(switch) => writer.switch(switch),
         Event::Schema(id, schema) => writer.schema_as(*id, schema),
         Event::Manifest(manifest) => writer.manifest(manifest),
         Event::Verdict(verdict) => writer.verdict(verdict),
@@ -131,6 +151,8 @@ struct Queue {
 
 #[derive(Default)]
 struct Shared {
+    /// Of the onlooker, to end a write that he does not take.
+    socket: Option<UnixStream>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -143,25 +165,51 @@ struct State {
     is_over: bool,
     /// He takes no more.
     is_gone: bool,
+    /// He has all, or takes no more: his thread is ending.
+    is_done: bool,
 }
 
 impl Queue {
-    fn start(mut onlooker: UnixStream) -> io::Result<Self> {
-        let shared = Arc::<Shared>::default();
+    fn start(mut onlooker: UnixStream, seat: Seat) -> io::Result<Self> {
+        let socket = Some(onlooker.try_clone()?);
+        let shared = Arc::new(Shared { socket, ..Shared::default() });
         let taken = Arc::clone(&shared);
         thread::Builder::new().name("onlooker".to_owned()).spawn(move || {
-            while let Some(piece) = taken.next() {
-                if onlooker.write_all(&piece).is_err() {
-                    taken.state.lock().unwrap_or_else(PoisonError::into_inner).is_gone = true;
-                    return;
-                }
+            let _seat = seat;
+            let mut is_gone = false;
+            while !is_gone && let Some(piece) = taken.next() {
+                is_gone = onlooker.write_all(&piece).is_err();
             }
+            taken.shut();
+            let mut state = taken.state.lock().unwrap_or_else(PoisonError::into_inner);
+            (state.is_gone, state.is_done) = (is_gone, true);
+            // Nobody takes them any more.
+            state.pieces.clear();
+            taken.changed.notify_all();
         })?;
         Ok(Self { shared })
     }
 }
 
 impl Shared {
+    fn is_done(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_done
+    }
+
+    /// Waits until he has all; ends it if he does not take it.
+    fn end(&self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(state, left, |state| !state.is_done);
+        drop(waited);
+        self.shut();
+    }
+
+    fn shut(&self) {
+        // It may have ended by itself.
+        drop(self.socket.as_ref().map(|socket| socket.shutdown(std::net::Shutdown::Both)));
+    }
+
     fn next(&self) -> Option<Vec<u8>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -185,7 +233,7 @@ impl Write for Queue {
         }
         state.bytes = state.bytes.saturating_add(bytes.len());
         state.pieces.push_back(bytes.to_vec());
-        self.shared.changed.notify_one();
+        self.shared.changed.notify_all();
         Ok(bytes.len())
     }
 
@@ -198,6 +246,102 @@ impl Drop for Queue {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.is_over = true;
-        self.shared.changed.notify_one();
+        self.shared.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use vmstream::Reader;
+    use vmstream::contract::{Attribute, Policy};
+    use vmstream::message::{Finish, Manifest, Purpose, Switch, SwitchMode};
+
+    use super::*;
+
+    fn watch() -> (tempfile::TempDir, Watch) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut watch = Watch::listen(&dir.path().join("watch")).expect("it listens");
+        watch.event(0, &Event::Hello(Hello::new("toy", "1", Purpose::State)));
+        (dir, watch)
+    }
+
+    /// Onlookers who are in, once the door has let so many come.
+    fn join(watch: &Watch, count: usize) -> Vec<UnixStream> {
+        let joined = (0..count).map(|_| UnixStream::connect(&watch.path).expect("it listens"));
+        let joined: Vec<_> = joined.collect();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while watch.joining.lock().expect("no panic").len() < count.min(ONLOOKERS) {
+            assert!(Instant::now() < deadline, "they are let in");
+            thread::sleep(Duration::from_millis(1));
+        }
+        joined
+    }
+
+    fn note(watch: &mut Watch) {
+        watch.event(0, &Event::Pad);
+    }
+
+    fn events(onlooker: UnixStream) -> Result<Vec<Event>, vmstream::ReadError> {
+        let mut reader = Reader::new(onlooker);
+        let mut events = Vec::new();
+        while let Some(event) = reader.next_event()? {
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    fn manifest(name: &str) -> Event {
+        let contract = vec![Attribute::new("machine", "type", name, Policy::Exact)];
+        Event::Manifest(Manifest { page_size: 4096, contract, ..Manifest::default() })
+    }
+
+    fn finish() -> Event {
+        Event::Finish(Finish {
+            frames: 0,
+            bytes: 0,
+            pages: 0,
+            devices: 0,
+            digest: [0; 32],
+            follows: 0,
+        })
+    }
+
+    #[test]
+    fn whoever_comes_when_all_seats_are_taken_is_sent_away() {
+        let (_dir, mut watch) = watch();
+        let mut onlookers = join(&watch, ONLOOKERS + 1);
+        note(&mut watch);
+        let mut one_more = onlookers.pop().expect("one more");
+        assert_eq!(one_more.read(&mut [0]).expect("it ends"), 0);
+        drop(onlookers);
+    }
+
+    #[test]
+    fn a_pass_with_any_number_is_told_at_once() {
+        let (_dir, mut watch) = watch();
+        let onlooker = join(&watch, 1).pop().expect("one");
+        watch.event(0, &manifest("toy"));
+        watch.event(u32::MAX, &Event::Switch(Switch { mode: SwitchMode::Stopped }));
+        watch.event(u32::MAX, &finish());
+        let events = events(onlooker).expect("it is valid");
+        assert!(matches!(events.last(), Some(Event::Finish(_))), "{events:?}");
+    }
+
+    #[test]
+    fn an_onlooker_gets_all_that_waits_for_him_before_it_is_over() {
+        let (_dir, mut watch) = watch();
+        let onlooker = join(&watch, 1).pop().expect("one");
+        // More than a socket holds.
+        watch.event(0, &manifest(&"long ".repeat(190_000)));
+        watch.event(1, &Event::Switch(Switch { mode: SwitchMode::Stopped }));
+        watch.event(1, &finish());
+        let queues = watch.queues.clone();
+        let reads = thread::spawn(|| events(onlooker));
+        drop(watch);
+        assert!(queues.iter().all(|queue| queue.is_done()));
+        let events = reads.join().expect("no panic").expect("it is valid");
+        assert!(matches!(events.last(), Some(Event::Finish(_))), "{events:?}");
     }
 }

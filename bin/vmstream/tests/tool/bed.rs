@@ -34,7 +34,7 @@ impl Bed {
         fs::read(self.path(name)).expect("the file is there")
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vmstream"));
         command.args(words).current_dir(self.dir.path());
         command
@@ -66,7 +66,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    fn of(output: Output) -> Self {
+    pub(crate) fn of(output: Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (out, err) = (text(&output.stdout), text(&output.stderr));
         assert!(!err.contains("panicked"), "{err}");

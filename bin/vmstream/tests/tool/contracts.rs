@@ -100,7 +100,7 @@ fn check_shows_consequences_and_harmless_differences_to_those_who_ask() {
 }
 
 /// A QEMU that ends with this value.
-struct Qemu(Child);
+pub(crate) struct Qemu(Child);
 
 impl Drop for Qemu {
     fn drop(&mut self) {
@@ -110,7 +110,7 @@ impl Drop for Qemu {
     }
 }
 
-fn qemu(bed: &Bed, name: &str, more: &[&str]) -> Qemu {
+pub(crate) fn qemu(bed: &Bed, name: &str, more: &[&str]) -> Qemu {
     let socket = bed.path(name);
     let mut command = Command::new("qemu-system-x86_64");
     command.args(["-nodefaults", "-no-user-config", "-S", "-accel", "tcg", "-display", "none"]);

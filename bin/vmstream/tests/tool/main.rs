@@ -8,6 +8,7 @@ mod sample;
 mod real;
 
 mod bed;
+mod bridge;
 mod chains;
 mod contracts;
 mod forms;

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 
@@ -9,7 +10,7 @@ use serde_json::json;
 use vmstream_bridge::{Address, Outcome, Send};
 
 use crate::bed::{self, Bed, Machine, Vm};
-use crate::sides::{Fault, Receiver, network, plain, sent, told};
+use crate::sides::{Fault, Receiver, hangs_up, network, plain, sent, told};
 
 fn pair(dir: &Path) -> (Vm, Vm) {
     let qemu = &Bed::get().new;
@@ -124,6 +125,47 @@ fn who_only_asks_and_who_makes_no_sense_leave_the_receiver_waiting() {
     let sent = crate::sides::sent(&plain(&source.monitor(), &receiver.address));
     assert!(matches!(sent.ended, Ok(Outcome::Moved(_))), "{:?}", sent.ended.map_err(|e| told(&e)));
     assert!(matches!(receiver.end().0, Ok(Outcome::Moved(status)) if status == "running"));
+}
+
+/// Neither who says nothing, nor who asks and does not wait for the answer, nor who is refused what he only asked.
+#[test]
+fn strangers_keep_no_sender_out() {
+    let dir = bed::directory();
+    let (source, destination) = pair(dir.path());
+    let unlike = Vm::paused(&Bed::get().new, Machine::Pc, dir.path(), &["-device", "edu"]);
+    let socket = dir.path().join("bridge");
+    let receiver = Receiver::at(&destination.monitor(), &socket);
+    let silent: Vec<_> =
+        (0..40).map(|_| UnixStream::connect(&socket).expect("it listens")).collect();
+    let impatient = hangs_up(&socket);
+    let asks = Send { only_asks: true, ..plain(&source.monitor(), &impatient) };
+    sent(&asks).ended.expect_err("it hears no answer");
+    let asks = Send { only_asks: true, ..plain(&unlike.monitor(), &receiver.address) };
+    assert!(matches!(sent(&asks).ended, Ok(Outcome::Refused)));
+
+    let sent = sent(&plain(&source.monitor(), &receiver.address));
+    assert!(matches!(sent.ended, Ok(Outcome::Moved(_))), "{:?}", sent.ended.map_err(|e| told(&e)));
+    assert!(matches!(receiver.end().0, Ok(Outcome::Moved(_))));
+    drop(silent);
+}
+
+#[test]
+fn what_fails_before_it_begins_leaves_no_trace_at_the_source() {
+    let dir = bed::directory();
+    let (mut source, destination) = pair(dir.path());
+    // What an earlier migration came to is nothing to this one.
+    source.save();
+    source.qmp.ask("cont", json!({}));
+    let receiver = Receiver::start(&destination.monitor());
+    let impossible =
+        Send { downtime_limit: Some(u64::MAX), ..plain(&source.monitor(), &receiver.address) };
+    let error = told(&sent(&impossible).ended.expect_err("QEMU refuses that"));
+    let runs = "the guest runs on at the source (running): QEMU refused migrate-set-parameters: ";
+    assert!(error.starts_with(runs), "{error}");
+    receiver.end().0.expect_err("nothing comes");
+    let capabilities = source.qmp.ask("query-migrate-capabilities", json!({}));
+    let mut on = capabilities.as_array().expect("a list").iter();
+    assert!(!on.any(|each| each["state"] == true), "{capabilities}");
 }
 
 #[test]

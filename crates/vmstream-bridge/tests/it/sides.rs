@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
@@ -27,11 +28,19 @@ impl Receiver {
         Self::watched(qmp, None)
     }
 
+    /// Starts one that waits at a socket.
+    pub(crate) fn at(qmp: &Path, socket: &Path) -> Self {
+        Self::of(Receive { qmp: qmp.into(), listen: Address::Unix(socket.into()), watch: None })
+    }
+
     /// The same, with onlookers at that socket.
     pub(crate) fn watched(qmp: &Path, watch: Option<&Path>) -> Self {
         let listen = "127.0.0.1:0".parse().expect("an address");
         let watch = watch.map(Path::to_owned);
-        let options = Receive { qmp: qmp.to_owned(), listen, watch };
+        Self::of(Receive { qmp: qmp.to_owned(), listen, watch })
+    }
+
+    fn of(options: Receive) -> Self {
         let (listening, address) = channel();
         let thread = thread::spawn(move || {
             let mut verdict = None;
@@ -82,6 +91,31 @@ pub(crate) fn network(to: &Address, after: usize, fault: Fault) -> Address {
         drop((near.shutdown(Shutdown::Both), far.shutdown(Shutdown::Both)));
     });
     Address::Tcp(address)
+}
+
+/// A way to the receiver at a socket, on which a sender is gone as soon as it has said something whole.
+pub(crate) fn hangs_up(to: &Path) -> Address {
+    let path = to.with_extension("hangs-up");
+    let listener = UnixListener::bind(&path).expect("it can listen");
+    let to = to.to_owned();
+    thread::spawn(move || {
+        let (near, _) = listener.accept().expect("a sender");
+        let far = UnixStream::connect(to).expect("a receiver");
+        let mut reader = vmstream::Reader::new(Tee(&near, &far));
+        while reader.next_event().expect("a stream").is_some() {}
+    });
+    Address::Unix(path)
+}
+
+/// Gives what it reads to somebody else, too.
+struct Tee<'a>(&'a UnixStream, &'a UnixStream);
+
+impl io::Read for Tee<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        self.1.write_all(&buffer[..read])?;
+        Ok(read)
+    }
 }
 
 /// What to send there, by QEMU's own settings.

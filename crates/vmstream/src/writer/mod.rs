@@ -137,6 +137,13 @@ impl<W: Write> Writer<W> {
         self.epoch = self.epoch.saturating_add(1);
     }
 
+    /// Goes on to a later pass over memory, by its number; an earlier one changes nothing.
+    pub const fn to_epoch(&mut self, epoch: u32) {
+        if epoch > self.epoch {
+            self.epoch = epoch;
+        }
+    }
+
     /// Writes a schema, unless the stream has it, and hands out its id.
     ///
     /// # Errors
