@@ -2,10 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
+
+use vmstream::Piece;
 
 use crate::earlier::{Earlier, FromStart};
 use crate::error::Error;
@@ -95,7 +98,8 @@ pub fn open(mut source: impl Read + Send + 'static, options: Options) -> io::Res
 pub fn open_regular(file: File, mut options: Options) -> Result<Stream, Error> {
     let file = Arc::new(file);
     if !is_qemu(&file)? {
-        let whole = io::BufReader::with_capacity(BUFFER, FromStart::of(&file));
+        let (file, piece) = (FromStart::of(&file), Piece::new(BUFFER));
+        let whole = Buffered { file, piece, held: 0..0 };
         let source = Source::Whole(Box::new(whole));
         return Ok(Stream { origin: Origin::Vmstream, source });
     }
@@ -156,6 +160,28 @@ fn is_qemu(file: &File) -> io::Result<bool> {
 #[must_use]
 pub fn cause(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
+}
+
+/// Reads a file through a buffer into which it is copied at full speed, wherever the heap happens to have room.
+struct Buffered {
+    file: FromStart,
+    piece: Piece,
+    held: Range<usize>,
+}
+
+impl Read for Buffered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.held.is_empty() {
+            if buffer.len() >= BUFFER {
+                return self.file.read(buffer);
+            }
+            self.held = 0..self.file.read(self.piece.bytes())?;
+        }
+        let mut held = self.piece.bytes().get(self.held.clone()).unwrap_or_default();
+        let count = held.read(buffer)?;
+        self.held.start = self.held.start.saturating_add(count);
+        Ok(count)
+    }
 }
 
 /// Hands over what is written, in pieces.

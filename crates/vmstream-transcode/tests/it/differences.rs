@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::json;
 use vmstream::message::RunKind;
 use vmstream::{Event, Reader};
 use vmstream_transcode::{Earlier, Error, Form, Options, from_vmstream, open_file, to_vmstream};
@@ -38,13 +39,24 @@ fn wrong(ours: &[u8], memory: &[u8]) -> Vec<u64> {
                     RunKind::Data => {
                         found[at..at + 4096].copy_from_slice(data.next().expect("a page"));
                     }
-                    _ => found[at..at + 4096].fill(0),
+                    RunKind::Zero | RunKind::SameAs(_) | RunKind::Absent => {
+                        found[at..at + 4096].fill(0);
+                    }
                 }
             }
         }
     }
     let pages = found.chunks(4096).zip(memory.chunks(4096));
     (0..).zip(pages).filter(|(_, (one, other))| one != other).map(|(page, _)| page).collect()
+}
+
+/// The memory of a guest that QEMU has loaded, and that does not go on.
+fn loaded(qemu: &Qemu, stream: &Path) -> Vec<u8> {
+    let dir = bed::directory();
+    let mut vm = Vm::paused(qemu, Machine::Pc, dir.path(), &["-incoming defer"]);
+    vm.qmp.ask("migrate-incoming", json!({ "uri": format!("exec:cat {}", stream.display()) }));
+    vm.wait_status("paused");
+    vm.memory()
 }
 
 fn differences(bytes: &[u8]) -> usize {
@@ -79,9 +91,11 @@ fn differences_of(qemu: &Qemu, exact: bool) {
     let (again, _) = to_vmstream(&mut &*bytes, Vec::new(), &options).expect("valid");
     assert!(kept == again, "whichever way it is looked up, a page is the same");
 
-    let wrong = wrong(&kept, &memory);
-    eprintln!("{}: pages that the guest had otherwise: {wrong:?}", qemu.version);
-    assert!(!exact || wrong.is_empty(), "every page is what it was in the guest: {wrong:?}");
+    let stale = wrong(&kept, &memory);
+    eprintln!("{}: pages that the guest had otherwise: {stale:?}", qemu.version);
+    assert!(!exact || stale.is_empty(), "every page is what it was in the guest: {stale:?}");
+    let other = wrong(&kept, &loaded(qemu, &stream));
+    assert!(other.is_empty(), "every page is what QEMU itself makes of its stream: {other:?}");
 
     let mut reader = Reader::new(&*kept);
     let mut epochs = Vec::new();
@@ -104,7 +118,8 @@ fn differences_of(qemu: &Qemu, exact: bool) {
 
 #[test]
 fn differences_of_pages_of_7_2() {
-    // A few pages of a busy guest are stale in its streams, also such as were never sent as differences.
+    // It sends differences that leave some pages of a busy guest stale, in every other stream: loaded by QEMU 7.2 itself, the same pages
+    // are the same. Its streams without differences have none, and neither has 10.0.
     differences_of(&Bed::get().old, false);
 }
 
