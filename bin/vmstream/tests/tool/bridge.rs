@@ -162,7 +162,11 @@ fn whichever_side_is_killed_the_guest_runs_on() {
     sender.kill().expect("it runs");
     sender.wait().expect("it ends");
     let received = receiver.end().fails(2);
-    assert!(received.err.starts_with("error: the stream cannot be read: frame "), "{}", received.err);
+    assert!(
+        received.err.starts_with("error: the stream cannot be read: frame "),
+        "{}",
+        received.err
+    );
     assert!(received.err.contains("F-14"), "{}", received.err);
     counts_on(&mut source);
 
