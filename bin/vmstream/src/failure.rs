@@ -58,3 +58,17 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
 fn told(error: &anyhow::Error) -> String {
     printable(&format!("{error:#}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use vmstream_bridge::BridgeError;
+
+    use super::*;
+
+    #[test]
+    fn only_a_reader_of_what_is_printed_may_hang_up_in_silence() {
+        let pipe = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert_eq!(report(&pipe().into()), ExitCode::from(PIPE));
+        assert_eq!(report(&BridgeError::Io(pipe()).into()), ExitCode::from(BROKEN));
+    }
+}

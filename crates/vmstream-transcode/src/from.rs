@@ -75,7 +75,7 @@ pub fn from_vmstream_by<R: Read, W: Write>(source: R, out: W, way: Way<'_>) -> R
             Event::Manifest(manifest) => target.manifest(&manifest),
             Event::Note(note) if note.name == NOTE => {
                 noted = true;
-                queue.learn(&note.value)?;
+                queue.learn(&note.value, reader.metadata_bytes().len())?;
                 queue.run(&mut target)?;
                 target.flush()?;
             }
@@ -139,8 +139,15 @@ fn ram_frame<R: Read, W: Write>(
     }
 }
 
+/// Bytes of notes that a stream may have held at once.
+const HELD: usize = 64 << 20;
+
 /// Steps whose turn has not come, and what they need.
 struct Queue<'a> {
+    /// Bytes of notes that are held: all those with layouts, and what waits for a record.
+    held: usize,
+    /// Bytes of notes with layouts.
+    kept: usize,
     ops: VecDeque<Op>,
     layouts: Vec<Layout>,
     records: BTreeMap<String, Map>,
@@ -157,6 +164,8 @@ impl<'a> Queue<'a> {
         is_left_out: &'a dyn Fn(&SectionHead) -> bool,
     ) -> Self {
         Self {
+            held: 0,
+            kept: 0,
             ops: VecDeque::new(),
             layouts: Vec::new(),
             records: BTreeMap::new(),
@@ -167,10 +176,21 @@ impl<'a> Queue<'a> {
         }
     }
 
-    fn learn(&mut self, value: &Ours) -> Result<(), Error> {
+    /// Takes a note that is so long.
+    fn learn(&mut self, value: &Ours, bytes: usize) -> Result<(), Error> {
         let broken = || Error::notes("a note is broken");
+        self.held = self.held.saturating_add(bytes);
+        if self.held > HELD {
+            return Err(Error::notes("more waits for a device's record than a machine has"));
+        }
+        let mut has_layout = false;
         for op in value.as_list().ok_or_else(broken)? {
-            self.ops.push_back(Op::from_value(op).ok_or_else(broken)?);
+            let op = Op::from_value(op).ok_or_else(broken)?;
+            has_layout |= matches!(op, Op::Layout(_));
+            self.ops.push_back(op);
+        }
+        if has_layout {
+            self.kept = self.kept.saturating_add(bytes);
         }
         Ok(())
     }
@@ -205,6 +225,7 @@ impl<'a> Queue<'a> {
                 target.step(op)?;
             }
         }
+        self.held = self.kept;
         Ok(())
     }
 

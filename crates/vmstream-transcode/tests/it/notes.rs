@@ -4,6 +4,8 @@ use std::io::BufRead;
 
 use serde_json::{Value as Json, json};
 use vmstream::json::{from_json, to_json};
+use vmstream::message::{Hello, Manifest, Note, Purpose};
+use vmstream::{Finding, Value, Writer};
 use vmstream_transcode::{Error, Form, from_vmstream};
 
 use crate::fixtures::{ours, stream};
@@ -103,4 +105,23 @@ fn what_is_at_zero_is_not_sent_and_comes_back() {
     });
     let back = from_vmstream(&*stream, Vec::new(), Form::Same).expect("it comes back");
     assert_eq!(back.len(), crate::fixtures::stream("100_microvm_S").len());
+}
+
+#[test]
+fn what_waits_for_a_record_that_never_comes_is_bounded() {
+    let hello = Hello::new("toy", "1", Purpose::State);
+    let mut stream = Vec::new();
+    let mut writer = Writer::new(&mut stream, &hello).expect("a hello");
+    let manifest = Manifest { page_size: 4096, ..Manifest::default() };
+    writer.manifest(&manifest).expect("a manifest");
+    let mut say = |step: Vec<Value>| {
+        let note = Note { name: "qemu".to_owned(), value: vec![Value::List(step)].into() };
+        writer.note(&note).expect("a note");
+    };
+    say(vec![15_u8.into(), 0_u8.into(), "never".into()]);
+    for _ in 0..80 {
+        say(vec![13_u8.into(), Value::Bytes(vec![0; 1_000_000])]);
+    }
+    writer.abort(&Finding::new("over", "", "device")).expect("an end");
+    assert!(refused(&stream).contains("more waits for a device's record"), "{}", refused(&stream));
 }
