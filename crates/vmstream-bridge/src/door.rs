@@ -10,8 +10,9 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::error::BridgeError;
+use crate::listener::Listener;
 use crate::offer::Offer;
-use crate::wire::{Listener, Wire};
+use crate::wire::Wire;
 
 /// How long somebody may take to say what he has: a sender knows it before it connects.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -5,7 +5,7 @@ use std::io;
 use bandsox_qmp::ClientError;
 use vmstream::Finding;
 
-use crate::wire::Address;
+use crate::address::Address;
 
 /// Why a machine did not move.
 #[derive(Debug, thiserror::Error)]

@@ -22,12 +22,15 @@
     reason = "each reader looks for the few events that are meant for it"
 )]
 
+mod address;
 mod answers;
 mod door;
+mod ending;
 mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod listener;
 mod machine;
 mod memory;
 mod offer;
@@ -36,11 +39,11 @@ mod send;
 mod watch;
 mod wire;
 
+pub use address::{Address, BadAddress};
 pub use error::BridgeError;
 pub use machine::{Machine, Progress};
 pub use receive::{Receive, receive};
 pub use send::{Send, Summary, send};
-pub use wire::{Address, BadAddress};
 
 use vmstream::contract::Comparison;
 

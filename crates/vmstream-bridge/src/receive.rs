@@ -15,13 +15,15 @@ use vmstream::{Event, Finding, Writer};
 use vmstream_qmp::Contract;
 use vmstream_transcode::{Form, Way, from_vmstream_by};
 
+use crate::address::Address;
 use crate::door::{Caller, Door};
 use crate::error::BridgeError;
+use crate::listener::Listener;
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::offer::{Offer, Reply, SHARED, compare, say};
 use crate::watch::Watch;
-use crate::wire::{Address, Listener, Wire};
+use crate::wire::Wire;
 use crate::{News, Outcome, answers};
 
 /// How long a sender may leave what QEMU answers where it is.

@@ -41,7 +41,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// Lets onlookers in at a socket.
     pub(crate) fn listen(path: &Path) -> io::Result<Self> {
-        let listener = crate::wire::listen(path)?;
+        let listener = crate::listener::listen(path)?;
         let (door_listener, seats) = (listener.try_clone()?, Seat::default());
         let joining = Arc::new(Mutex::new(Vec::new()));
         let door = Arc::clone(&joining);

@@ -1,133 +1,23 @@
 //! The connection between the two hosts.
 
-use std::fmt;
 use std::io::{self, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs as _};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileTypeExt as _;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
+
+use crate::address::Address;
 
 /// How long a host is waited for that does not answer.
 const CONNECT: Duration = Duration::from_secs(20);
 /// After so long without a word, the other host is asked whether it is there.
 const IDLE: Duration = Duration::from_secs(10);
-/// How long what was sent may stay unacknowledged, in milliseconds.
-const LOST: u32 = 30_000;
+/// How long what was sent may stay unacknowledged, or a host that is there may take nothing, in milliseconds.
+const LOST: u32 = 120_000;
 
 /// Bytes of all that the two may say before anything moves.
 const SAID: u64 = 4 << 20;
-
-/// Where a receiver is: `HOST:PORT`, or `unix:PATH`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// A host and a port.
-    Tcp(String),
-    /// A socket of this host: the end of a tunnel, say.
-    Unix(PathBuf),
-}
-
-/// Text that is no address.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected HOST:PORT, [ADDRESS]:PORT or unix:PATH")]
-pub struct BadAddress;
-
-impl FromStr for Address {
-    type Err = BadAddress;
-
-    fn from_str(text: &str) -> Result<Self, BadAddress> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            return if path.is_empty() { Err(BadAddress) } else { Ok(Self::Unix(path.into())) };
-        }
-        let (host, port) = text.rsplit_once(':').ok_or(BadAddress)?;
-        let is_bare_v6 = host.contains(':') && !host.starts_with('[');
-        if host.is_empty() || is_bare_v6 || port.parse::<u16>().is_err() {
-            return Err(BadAddress);
-        }
-        Ok(Self::Tcp(text.to_owned()))
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(text) => f.write_str(text),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// Listens at a path, and takes it over from a program that was killed and left it behind.
-pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let refused = UnixStream::connect(path).err();
-            let refused = refused.is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused);
-            // Other files refuse, too.
-            if refused && std::fs::symlink_metadata(path)?.file_type().is_socket() {
-                std::fs::remove_file(path)?;
-                return UnixListener::bind(path);
-            }
-            Err(error)
-        }
-        bound => bound,
-    }
-}
-
-/// Waits for a sender.
-#[derive(Debug)]
-pub(crate) enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
-}
-
-impl Listener {
-    /// Listens, without waiting for whoever comes. The address says which port it became, where 0 asked for any.
-    pub(crate) fn bind(address: &Address) -> io::Result<(Self, Address)> {
-        match address {
-            Address::Tcp(text) => {
-                let listener = TcpListener::bind(text)?;
-                listener.set_nonblocking(true)?;
-                let bound = Address::Tcp(listener.local_addr()?.to_string());
-                Ok((Self::Tcp(listener), bound))
-            }
-            Address::Unix(path) => {
-                let listener = listen(path)?;
-                listener.set_nonblocking(true)?;
-                Ok((Self::Unix(listener, path.clone()), address.clone()))
-            }
-        }
-    }
-
-    pub(crate) fn accept(&self) -> io::Result<Wire> {
-        match self {
-            Self::Tcp(listener) => Wire::of_tcp(listener.accept()?.0),
-            Self::Unix(listener, _) => Ok(Wire::Unix(listener.accept()?.0)),
-        }
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(listener) => listener.as_fd(),
-            Self::Unix(listener, _) => listener.as_fd(),
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
-            // Whoever removed it before does not mind.
-            drop(std::fs::remove_file(path));
-        }
-    }
-}
 
 /// A connection. Clones are the same one.
 #[derive(Debug)]
@@ -154,7 +44,7 @@ impl Wire {
     }
 
     /// A guest that stands still waits for small messages; and a host that is gone must be noticed.
-    fn of_tcp(stream: TcpStream) -> io::Result<Self> {
+    pub(crate) fn of_tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         sockopt::set_socket_keepalive(&stream, true)?;
         sockopt::set_tcp_keepidle(&stream, IDLE)?;
@@ -350,29 +240,5 @@ mod tests {
         assert_eq!(heard.expect_err("it never ends").to_string(), "it says more than 4 MiB");
         drop(far);
         says.join().expect("it ends");
-    }
-
-    #[test]
-    fn a_socket_that_a_killed_program_left_is_taken_over_and_no_other_file_is() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("socket");
-        let left = listen(&path).expect("it is free");
-        assert_eq!(listen(&path).expect_err("it is not").kind(), io::ErrorKind::AddrInUse);
-        drop(left);
-        drop(listen(&path).expect("nobody listens there"));
-        let file = dir.path().join("file");
-        std::fs::write(&file, "mine").expect("a file");
-        assert_eq!(listen(&file).expect_err("it is a file").kind(), io::ErrorKind::AddrInUse);
-        assert_eq!(std::fs::read(&file).expect("it is there"), b"mine");
-    }
-
-    #[test]
-    fn addresses_are_told_from_what_is_none() {
-        for text in ["10.0.0.1:4444", "host:1", "[::1]:4444", "unix:/run/a b"] {
-            assert_eq!(text.parse::<Address>().expect(text).to_string(), text);
-        }
-        for text in ["", "host", "host:", ":1", "::1:4444", "host:65536", "unix:"] {
-            assert_eq!(text.parse::<Address>(), Err(BadAddress), "{text}");
-        }
     }
 }
