@@ -34,8 +34,10 @@ mod layout;
 mod op;
 mod open;
 mod precopy;
+mod queue;
 mod same;
 mod state;
+mod target;
 mod to;
 
 pub use back::Misfit;
