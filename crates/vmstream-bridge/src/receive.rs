@@ -32,6 +32,8 @@ const ANSWERED: Duration = Duration::from_secs(60);
 const END: Duration = Duration::from_secs(60);
 /// How long QEMU may take to start a guest that it has, or to say why it does not.
 const START: Duration = Duration::from_secs(60);
+/// How long what a sender still sends is taken, so that he reads why it was in vain.
+const TOLD: Duration = Duration::from_secs(1);
 /// Bytes of the stream that are read at once.
 const BUFFER: usize = 256 << 10;
 
@@ -146,7 +148,10 @@ fn take(
     match &ended {
         Ok(_) => drop(answers.finish()?),
         // If it cannot be told, the end of the connection tells the source enough.
-        Err(error) => drop(answers.abort(&error.finding())),
+        Err(error) => {
+            drop(answers.abort(&error.finding()));
+            wire.linger(TOLD);
+        }
     }
     wire.shut();
     ended

@@ -109,6 +109,23 @@ impl Wire {
         self.shutdown(Shutdown::Read);
     }
 
+    /// Takes what still comes, and writes nothing more. A connection that is closed with something unread is reset, and the
+    /// other side then loses what it has not read.
+    pub(crate) fn linger(&self, patience: Duration) {
+        self.shutdown(Shutdown::Write);
+        let deadline = Instant::now() + patience;
+        let mut rest = vec![0; 64 << 10];
+        let Ok(mut wire) = self.try_clone() else { return };
+        while Instant::now() < deadline {
+            match wire.set_read_patience(Some(patience)).and_then(|()| wire.read(&mut rest)) {
+                // Where reading was ended, more can come all the same.
+                Ok(0) => std::thread::sleep(Duration::from_millis(10)),
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
     /// Ends it, for all clones.
     pub(crate) fn shut(&self) {
         self.shutdown(Shutdown::Both);
