@@ -110,8 +110,6 @@ impl BridgeError {
         {
             return (**finding).clone();
         }
-        let causes = std::iter::successors(Some(self as &dyn std::error::Error), |e| e.source());
-        let cause = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        Finding::new("gave-up", "", "device").because(cause)
+        Finding::new("gave-up", "", "device").because_of(self)
     }
 }

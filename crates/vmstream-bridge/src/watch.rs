@@ -298,14 +298,7 @@ mod tests {
     }
 
     fn finish() -> Event {
-        Event::Finish(Finish {
-            frames: 0,
-            bytes: 0,
-            pages: 0,
-            devices: 0,
-            digest: [0; 32],
-            follows: 0,
-        })
+        Event::Finish(Finish::default())
     }
 
     #[test]

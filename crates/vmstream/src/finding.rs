@@ -56,6 +56,13 @@ impl Finding {
         self
     }
 
+    /// With an error and its causes as the cause, in one line.
+    #[must_use]
+    pub fn because_of(self, error: &dyn std::error::Error) -> Self {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        self.because(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
+    }
+
     /// With a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -44,14 +44,7 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     if let Some(abort) = &survey.abort {
         return Err(unfit(format!("{}: its writer gave up: {abort}", args.file.display())));
     }
-    let finish = survey.finish.unwrap_or(vmstream::message::Finish {
-        frames: 0,
-        bytes: 0,
-        pages: 0,
-        devices: 0,
-        digest: [0; 32],
-        follows: 0,
-    });
+    let finish = survey.finish.unwrap_or_default();
     if args.shape.is_json() {
         output::json(&json!({
             "whole": true, "frames": finish.frames, "bytes": finish.bytes, "pages": finish.pages,

@@ -111,10 +111,7 @@ impl<W: Write> Encoder<W> {
 
     /// Ends the stream with why it has no other end, if that can still be written.
     pub(crate) fn abort(mut self, why: &Error) {
-        let cause =
-            std::iter::successors(Some(why as &dyn std::error::Error), |error| error.source());
-        let cause = cause.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-        let finding = Finding::new(SOURCE_FAILED, "", "device").because(cause);
+        let finding = Finding::new(SOURCE_FAILED, "", "device").because_of(why);
         // Whoever reads is told by the connection's end otherwise.
         drop(self.writer.abort(&finding));
     }

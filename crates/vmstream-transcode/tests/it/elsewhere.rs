@@ -1,9 +1,6 @@
 //! A guest's state by programs that are neither ours nor QEMU's: a decoder of CBOR and a validator of JSON Schema.
 
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Stdio};
 
 use serde_json::Value as Json;
 use vmstream::json::state_to_json;
@@ -11,24 +8,7 @@ use vmstream::{Event, Reader};
 
 use crate::bed::{self, Bed, Machine, Qemu, Vm};
 use crate::fixtures::ours;
-
-/// What the script says of a stream, and whether it was content.
-fn python(stream: &[u8]) -> (bool, String) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vmstream/tests/format/read.py");
-    let lines = std::fs::read_to_string(&script).expect("the script").lines().count();
-    assert!(lines <= 50, "a reader is short");
-    let mut child = Command::new("/usr/bin/python3")
-        .arg(script)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("python3 starts");
-    child.stdin.take().expect("a pipe").write_all(stream).expect("the script reads it all");
-    let out = child.wait_with_output().expect("the script ends");
-    let said = [out.stdout, out.stderr].concat();
-    (out.status.success(), String::from_utf8_lossy(&said).into_owned())
-}
+use crate::python::python;
 
 /// Every device with all its fields, those at their defaults and those of structs too, as the script prints them.
 fn fields(stream: &[u8]) -> BTreeSet<String> {

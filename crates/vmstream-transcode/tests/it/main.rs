@@ -12,4 +12,6 @@ mod fixtures;
 mod hostile;
 mod measure;
 mod notes;
+#[path = "../../../vmstream/tests/format/python.rs"]
+mod python;
 mod sets;

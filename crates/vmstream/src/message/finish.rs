@@ -116,7 +116,7 @@ impl Message for Request {
 }
 
 /// Counts, and the digest that the stream is named by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Finish {
     /// Frames before this one.
     pub frames: u64,

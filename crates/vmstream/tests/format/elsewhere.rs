@@ -1,29 +1,10 @@
 //! The format by programs that are not ours.
 
-use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Stdio};
-
 use vmstream::frame::Kind;
 
+use crate::python::python;
 use crate::raw::{manifested, switched};
 use crate::sample;
-
-/// What the script says of a stream, and whether it was content.
-fn python(stream: &[u8]) -> (bool, String) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format/read.py");
-    let mut child = Command::new("/usr/bin/python3")
-        .arg(script)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("python3 starts");
-    child.stdin.take().expect("a pipe").write_all(stream).expect("the script reads it all");
-    let out = child.wait_with_output().expect("the script ends");
-    let said = [out.stdout, out.stderr].concat();
-    (out.status.success(), String::from_utf8_lossy(&said).into_owned())
-}
 
 #[test]
 fn a_generic_decoder_reads_a_whole_stream_and_every_field_of_it() {

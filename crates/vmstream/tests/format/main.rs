@@ -10,6 +10,7 @@ mod json;
 mod messages;
 mod order;
 mod pages;
+mod python;
 mod raw;
 mod records;
 mod resolution;
