@@ -152,7 +152,7 @@ impl Differences {
 }
 
 fn digest(page: &[u8]) -> u64 {
-    if page.iter().all(|byte| *byte == 0) {
+    if vmstream::is_zero(page) {
         return ZERO;
     }
     let mut hasher = DefaultHasher::new();

@@ -7,9 +7,9 @@ use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
-use vmstream::Reader;
 use vmstream::chain::PageStore;
 use vmstream::message::Ram;
+use vmstream::{Piece, Reader, is_zero};
 
 use crate::input::Source;
 
@@ -21,6 +21,8 @@ pub(crate) struct Files {
 
 /// Bytes that are zero together or written together.
 const BLOCK: usize = 4096;
+/// Bytes that are read at once: what a processor's own cache holds.
+const PIECE: usize = 256 << 10;
 
 impl Files {
     fn offset(&self, page: u64) -> u64 {
@@ -30,14 +32,19 @@ impl Files {
     /// Writes what is not zero; what is, becomes zero without taking space where it was.
     fn take_piece(&mut self, region: u32, at: u64, piece: &[u8]) -> io::Result<()> {
         let mut at = at;
-        for block in piece.chunks(BLOCK) {
-            let length = u64::try_from(block.len()).unwrap_or(0);
-            if block.iter().all(|byte| *byte == 0) {
+        let mut left = piece;
+        while !left.is_empty() {
+            let zero = left.chunks(BLOCK).next().is_some_and(is_zero);
+            let alike = left.chunks(BLOCK).take_while(|block| is_zero(block) == zero);
+            let (run, rest) = left.split_at(alike.map(<[u8]>::len).sum());
+            let length = u64::try_from(run.len()).unwrap_or(0);
+            if zero {
                 self.clear(region, at, length)?;
             } else if let Some(file) = self.files.get(&region) {
-                file.write_all_at(block, at)?;
+                file.write_all_at(run, at)?;
             }
             at = at.saturating_add(length);
+            left = rest;
         }
         Ok(())
     }
@@ -65,14 +72,14 @@ impl Files {
 
     /// Takes the bytes of a ram frame.
     pub(crate) fn take(&mut self, reader: &mut Reader<Source>, ram: &Ram) -> anyhow::Result<()> {
-        let mut buffer = vec![0; 256 << 10];
+        let mut buffer = Piece::new(PIECE);
         let mut at = ram.offset;
         loop {
-            let got = reader.read_ram(&mut buffer)?;
+            let got = reader.read_ram(buffer.bytes())?;
             if got == 0 {
                 return Ok(());
             }
-            let piece = buffer.get(..got).unwrap_or_default();
+            let piece = buffer.bytes().get(..got).unwrap_or_default();
             self.take_piece(ram.region, at, piece)?;
             at = at.saturating_add(u64::try_from(got).unwrap_or(0));
         }

@@ -75,7 +75,7 @@ impl Gather {
             None => builder.run(page, 1, RunKind::Zero),
             Some(data) => {
                 self.has_data = true;
-                if data.iter().all(|byte| *byte == 0) {
+                if vmstream::is_zero(data) {
                     self.odd.full.push(self.count);
                 }
                 self.bytes = self.bytes.saturating_add(data.len());

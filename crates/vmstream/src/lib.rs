@@ -46,7 +46,7 @@ pub mod writer;
 
 pub use broken::Broken;
 pub use finding::Finding;
-pub use piece::Piece;
+pub use piece::{Piece, is_zero};
 pub use reader::{Event, ReadError, Reader};
 pub use record::Record;
 pub use rule::Rule;

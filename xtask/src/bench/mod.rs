@@ -31,14 +31,16 @@ enum Group {
     Streams(fn(&mut Report) -> Result<()>),
 }
 
-const GROUPS: [(&str, Group); 7] = [
+const GROUPS: [(&str, Group); 9] = [
     ("vsock", Group::Machines(vsock::run)),
     ("files", Group::Machines(files::run)),
     ("exec", Group::Machines(exec::run)),
     ("lifecycle", Group::Machines(lifecycle::run)),
     ("memory", Group::Machines(memory::run)),
     ("images", Group::Machines(images::run)),
-    ("stream", Group::Streams(stream::run)),
+    ("stream/state", Group::Streams(stream::state)),
+    ("stream/memory", Group::Streams(stream::memory)),
+    ("stream/bridge", Group::Streams(stream::bridge)),
 ];
 
 pub(crate) fn run(words: &[&str]) -> Result<()> {
@@ -52,12 +54,13 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         _ => bail!("usage: cargo xtask bench [GROUP] [-o json]"),
     };
     let names = GROUPS.map(|(name, _)| name);
-    if let Some(unknown) = group.filter(|group| !names.contains(group)) {
+    let chosen = |name: &str| group.is_none_or(|group| belongs(name, group));
+    if let Some(unknown) = group.filter(|_| !names.into_iter().any(chosen)) {
         bail!("no group {unknown}; there are {}", names.join(", "));
     }
     let mut report = Report::new(format);
     let mut bed = None;
-    for (name, measure) in GROUPS.into_iter().filter(|(name, _)| group.is_none_or(|g| g == *name)) {
+    for (name, measure) in GROUPS.into_iter().filter(|(name, _)| chosen(name)) {
         report.group(name);
         let what = format!("measuring {name}");
         match measure {
@@ -77,4 +80,9 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     }
     report.finish();
     Ok(())
+}
+
+/// Whether a group is the one that is meant, or a part of it: `stream/memory` is of `stream`.
+fn belongs(name: &str, group: &str) -> bool {
+    name.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 
+use crate::piece::is_zero;
+
 /// The unit in which holes are made, bytes.
 const BLOCK: usize = 4096;
 
@@ -41,7 +43,7 @@ impl Write for Sparse {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let phase = usize::try_from(self.at % 4096).unwrap_or(0);
         let block = bytes.get(..bytes.len().min(BLOCK - phase)).unwrap_or_default();
-        let taken = if block.iter().all(|byte| *byte == 0) {
+        let taken = if is_zero(block) {
             self.hole = self.hole.saturating_add(u64::try_from(block.len()).unwrap_or(0));
             block.len()
         } else {
@@ -51,7 +53,7 @@ impl Write for Sparse {
             }
             // As much as has no whole block of zeros, so that files are written in long pieces.
             let zeros = bytes.get(block.len()..).unwrap_or_default();
-            let more = zeros.chunks(BLOCK).take_while(|next| next.iter().any(|byte| *byte != 0));
+            let more = zeros.chunks(BLOCK).take_while(|next| !is_zero(next));
             let length = more.fold(block.len(), |sum, next| sum + next.len());
             self.file.write(bytes.get(..length).unwrap_or_default())?
         };

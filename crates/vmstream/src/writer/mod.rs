@@ -19,6 +19,7 @@ use crate::message::{
     DeviceRecord, Hello, Index, Manifest, Message, Note, Pages, Request, Switch, Verdict,
     records_from,
 };
+use crate::piece::PIECE;
 use crate::rule::Rule;
 use crate::schema::Schema;
 use crate::session::Session;
@@ -441,7 +442,9 @@ impl<W: Write> Writer<W> {
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         let offset = self.session.offset();
-        self.out.write_all(bytes).map_err(|source| WriteError::Io { offset, source })
+        let mut pieces = bytes.chunks(PIECE);
+        let written = pieces.try_for_each(|piece| self.out.write_all(piece));
+        written.map_err(|source| WriteError::Io { offset, source })
     }
 
     /// Makes the output hand on what it holds back.

@@ -6,13 +6,11 @@ use super::{WriteError, Writer};
 use crate::broken::Broken;
 use crate::frame::Kind;
 use crate::message::{Checksums, IndexedRam, Message, RAM_PREFIX_BYTES, Ram};
-use crate::piece::Piece;
+use crate::piece::{PIECE, Piece};
 use crate::rule::Rule;
 
 /// Bytes from the beginning of a ram frame to its data.
 const BEFORE_DATA: u64 = 51 + 29;
-/// Bytes that are read and written at once: files take long pieces faster, and caches of processors hold this much.
-const PIECE: usize = 1 << 20;
 
 impl<W: Write> Writer<W> {
     /// Writes bytes of a region as they are, at an offset that is a multiple of `align`, and their checksums.

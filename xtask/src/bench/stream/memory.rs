@@ -1,19 +1,17 @@
 //! RAM into a stream and out of it, against `cp`.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use vmstream::archive::Sparse;
-use vmstream::chain::{self, PageStore};
 use vmstream::message::{
     Encoding, Hello, Manifest, PagesBuilder, Purpose, Ram, Region, Switch, SwitchMode,
 };
 use vmstream::writer::Finality;
-use vmstream::{Event, Piece, Reader, Writer};
+use vmstream::{Piece, Writer};
 
 use super::captured::{Captured, State};
 use crate::bench::guest::seconds;
@@ -25,9 +23,7 @@ const BYTES: u64 = 1 << 30;
 const HUGE: u64 = 4 << 30;
 const PAGE: usize = 4096;
 const CHUNK: u32 = 2 << 20;
-const PIECE: usize = 1 << 20;
-/// What is asked for in longer pieces is not copied once more.
-const BUFFER: usize = 64 << 10;
+const PIECE: usize = 256 << 10;
 const ROUNDS: usize = 9;
 
 /// Streams with the devices of a real machine.
@@ -42,7 +38,12 @@ pub(super) struct Files {
 
 type Job<'a> = Box<dyn Fn() -> Result<()> + 'a>;
 
-pub(super) fn run(captured: &Captured, dir: &Path, report: &mut Report) -> Result<Files> {
+pub(super) fn run(
+    tool: &Path,
+    captured: &Captured,
+    dir: &Path,
+    report: &mut Report,
+) -> Result<Files> {
     let state = captured.machine()?;
     let (ram, out) = (dir.join("ram"), dir.join("out"));
     make_ram(&ram)?;
@@ -53,7 +54,7 @@ pub(super) fn run(captured: &Captured, dir: &Path, report: &mut Report) -> Resul
     File::create(&nothing)?.set_len(HUGE)?;
     write_mappable(&state, &nothing, HUGE, Sparse::new(File::create(&huge)?))?;
     for stream in [&sequential, &mappable] {
-        read(stream, &out)?;
+        read(tool, stream, &out)?;
         must(Command::new("cmp").args([&ram, &out])).context("RAM comes back as it was")?;
     }
     let jobs: [(&str, Job<'_>); 5] = [
@@ -66,8 +67,8 @@ pub(super) fn run(captured: &Captured, dir: &Path, report: &mut Report) -> Resul
                 write_mappable(&state, &ram, BYTES, Sparse::new(File::create(&out)?))
             }),
         ),
-        ("read, in pages", Box::new(|| read(&sequential, &out))),
-        ("read, mappable", Box::new(|| read(&mappable, &out))),
+        ("read, in pages", Box::new(|| read(tool, &sequential, &out))),
+        ("read, mappable", Box::new(|| read(tool, &mappable, &out))),
     ];
     let (mut times, mut cpus): ([Vec<f64>; 5], [Vec<f64>; 5]) = Default::default();
     for round in 0..ROUNDS {
@@ -179,45 +180,7 @@ fn write_mappable(state: &State, ram: &Path, length: u64, out: impl Write) -> Re
     Ok(())
 }
 
-fn read(stream: &Path, out: &Path) -> Result<()> {
-    let mut reader = Reader::new(BufReader::with_capacity(BUFFER, File::open(stream)?));
-    let mut out = Region0(File::create(out)?);
-    let mut piece = Piece::new(PIECE);
-    let piece = piece.bytes();
-    while let Some(event) = reader.next_event()? {
-        if let Event::Pages(pages) = event {
-            chain::apply(&pages, PAGE, &mut out)?;
-        } else if let Event::Ram(ram) = event {
-            let mut at = ram.offset;
-            loop {
-                let got = reader.read_ram(piece)?;
-                if got == 0 {
-                    break;
-                }
-                out.0.write_all_at(&piece[..got], at)?;
-                at += got as u64;
-            }
-        }
-    }
-    ensure!(out.0.metadata()?.len() <= BYTES, "RAM is no longer than it was");
-    Ok(out.0.set_len(BYTES)?)
-}
-
-/// The one region, as a new file, in which what nobody wrote is zero.
-struct Region0(File);
-
-impl PageStore for Region0 {
-    type Error = io::Error;
-
-    fn write(&mut self, _: u32, first: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(data, first * PAGE as u64)
-    }
-
-    fn zero(&mut self, _: u32, _: u64, _: u64) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn same(&mut self, _: u32, _: u64, _: u64, _: u64) -> io::Result<()> {
-        Err(io::Error::other("nobody writes such runs here"))
-    }
+/// As users read it.
+fn read(tool: &Path, stream: &Path, out: &Path) -> Result<()> {
+    must(Command::new(tool).arg("ram").arg(stream).args(["--region", "ram", "-o"]).arg(out))
 }

@@ -34,18 +34,27 @@ use super::report::Report;
 
 pub(super) use hostile::{READER, read as read_hostile};
 
-pub(super) fn run(report: &mut Report) -> Result<()> {
-    let tool = tool()?;
-    let scratch = scratch()?;
-    let bed = bed::Bed::get();
+/// What QEMU wrote, as ours: how large the state is, how fast all is shown, what is refused.
+pub(super) fn state(report: &mut Report) -> Result<()> {
+    let (tool, scratch, bed) = (tool()?, scratch()?, bed::Bed::get());
     let old = Captured::new(&bed.old, scratch.path())?;
     let new = Captured::new(&bed.new, scratch.path())?;
     state::run(&old, report)?;
     analyser::run(&tool, &[&old, &new], report)?;
-    hostile::run(&old, report)?;
-    let files = memory::run(&old, scratch.path(), report)?;
-    peaks::run(&tool, &files, &old, report)?;
-    bridge::run(&tool, report)
+    hostile::run(&old, report)
+}
+
+/// Memory in files, and what the program needs of its own.
+pub(super) fn memory(report: &mut Report) -> Result<()> {
+    let (tool, scratch) = (tool()?, scratch()?);
+    let captured = Captured::new(&bed::Bed::get().old, scratch.path())?;
+    let files = memory::run(&tool, &captured, scratch.path(), report)?;
+    peaks::run(&tool, &files, &captured, report)
+}
+
+/// Guests that move while they run.
+pub(super) fn bridge(report: &mut Report) -> Result<()> {
+    bridge::run(&tool()?, report)
 }
 
 /// The program, optimised.

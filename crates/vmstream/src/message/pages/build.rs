@@ -4,6 +4,7 @@ use super::code::store;
 use super::{Encoding, PageRun, Pages, RunKind};
 use crate::broken::Broken;
 use crate::limits;
+use crate::piece::is_zero;
 
 /// Gathers pages of one region, in ascending order, until a frame is full.
 #[derive(Debug)]
@@ -70,9 +71,4 @@ impl PagesBuilder {
         let (encoding, stored) = store(data, self.encoding);
         Pages::new(self.region, encoding, length, &std::mem::take(&mut self.runs), stored)
     }
-}
-
-/// Whether there is no bit set; in wide steps, since every page of memory is asked.
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(64).all(|chunk| chunk.iter().fold(0, |sum, byte| sum | byte) == 0)
 }
