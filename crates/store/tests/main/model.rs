@@ -92,6 +92,8 @@ proptest! {
                     let Some((lock, _)) = model.running.remove(&vm) else { continue };
                     let ended = scene.store.end_run(&lock, &StopReason::Requested);
                     prop_assert_eq!(ended.is_err(), model.damaged.contains(&vm));
+                    // What others had is looked through then, too.
+                    model.unsettled.clear();
                 }
                 Step::Die(vm) => {
                     let Some((_, lease)) = model.running.remove(&vm) else { continue };
