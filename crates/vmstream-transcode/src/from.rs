@@ -82,6 +82,7 @@ pub fn from_vmstream_by<R: Read, W: Write>(source: R, out: W, way: Way<'_>) -> R
             Event::Pages(pages) => {
                 target.pages(&pages, queue.take_odd())?;
                 target.flush()?;
+                reader.reuse(pages);
             }
             Event::Ram(ram) => ram_frame(&mut reader, &ram, &mut target)?,
             Event::Disk(_) => return Err(Error::notes("QEMU's stream has no disks")),

@@ -90,6 +90,8 @@ impl<'a> Queue<'a> {
                 };
                 if !self.leaves_out {
                     self.device(number, path, &state, target)?;
+                    // Whoever loads it has something to do while the next is made.
+                    target.flush()?;
                 }
             } else if let Op::Block(head) = op {
                 let name = (self.renamed)(&head.name).unwrap_or_else(|| head.name.clone());

@@ -30,6 +30,8 @@ use crate::to::{Content, Options, SOURCE_FAILED};
 const PIECE: usize = 256 << 10;
 /// Bytes of pages in a frame that somebody waits for: he goes on with one while the next is read.
 const FRAME: usize = 512 << 10;
+/// Records whose schemas somebody who waits is given at once.
+const SCHEMAS: usize = 8;
 /// Bytes of what the next note says, beyond which it is written.
 const NOTE_BYTES: usize = 512 << 10;
 
@@ -271,6 +273,10 @@ impl<W: Write> Encoder<W> {
         for Part { record, schema, layout: _ } in std::mem::take(&mut self.pending) {
             let schema = self.writer.schema(&schema)?;
             records.push(DeviceRecord { schema, ..record });
+            // Whoever waits for it learns some while the next are written.
+            if self.live && records.len() % SCHEMAS == 0 {
+                self.writer.flush()?;
+            }
         }
         self.flush_ops()?;
         self.switch()?;

@@ -180,6 +180,11 @@ impl Pages {
         decode_prefix(body).map_or(Value::Null, |(meta, _)| meta)
     }
 
+    /// What holds the stored data.
+    pub(crate) fn into_body(self) -> Vec<u8> {
+        self.body
+    }
+
     /// What of the payload comes before the stored data.
     pub(crate) fn head(&self) -> &[u8] {
         if self.head.is_empty() {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use crate::broken::Broken;
 use crate::finding::Finding;
 use crate::frame::{CHECKED_APART, HEADER_BYTES, Header, Kind, MAGIC};
-use crate::message::{Hello, Manifest, Message};
+use crate::message::{Hello, Manifest, Message, Pages};
 use crate::rule::Rule;
 use crate::schema::Schema;
 use crate::session::Session;
@@ -91,6 +91,8 @@ pub struct Reader<R> {
     payload: Vec<u8>,
     inflated: Option<Vec<u8>>,
     skipped: u64,
+    /// What the next payload is read into.
+    spare: Vec<u8>,
 }
 
 impl<R: Read> Reader<R> {
@@ -107,6 +109,7 @@ impl<R: Read> Reader<R> {
             payload: Vec::new(),
             inflated: None,
             skipped: 0,
+            spare: Vec::new(),
         }
     }
 
@@ -199,6 +202,11 @@ impl<R: Read> Reader<R> {
         self.frame = Some(Frame { header, offset, number: header.sequence });
         self.session.count(&header);
         Ok(Some(event))
+    }
+
+    /// Takes back pages that nobody needs any more: the next frame is read into their place.
+    pub fn reuse(&mut self, pages: Pages) {
+        self.spare = pages.into_body();
     }
 
     /// Makes sure that nothing follows the end of the stream.

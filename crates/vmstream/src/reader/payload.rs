@@ -39,18 +39,24 @@ impl<R: Read> Reader<R> {
     fn payload(&mut self, header: &Header) -> Result<Vec<u8>, ReadError> {
         // The kind's limit has been checked; memory is taken as bytes arrive all the same.
         let length = usize::try_from(header.length).unwrap_or(usize::MAX);
-        let mut payload = Vec::new();
-        while payload.len() < length {
-            let have = payload.len();
-            let more = (length - have).min(if have == 0 { FIRST } else { length });
-            payload.reserve_exact(more);
-            payload.resize(have + more, 0);
+        let mut payload = std::mem::take(&mut self.spare);
+        payload.truncate(length);
+        let first = FIRST.max(payload.len());
+        let mut have = 0;
+        while have < length {
+            let more = (length - have).min(if have == 0 { first } else { length });
+            if payload.len() < have + more {
+                payload.reserve_exact(have + more - payload.len());
+                payload.resize(have + more, 0);
+            }
             let after = HEADER.saturating_add(u64::try_from(have).unwrap_or(0));
-            let got = self.fill(payload.get_mut(have..).unwrap_or_default(), after)?;
+            let piece = payload.get_mut(have..have + more).unwrap_or_default();
+            let got = self.fill(piece, after)?;
             if got < more {
                 let at = after.saturating_add(u64::try_from(got).unwrap_or(0));
                 return Err(self.broken(Broken::new(Rule::F14).at(at), 0));
             }
+            have += more;
         }
         if crc32c::crc32c(&payload) == header.payload_crc {
             return Ok(payload);
