@@ -42,7 +42,9 @@ pub(crate) fn read(session: &mut Session<'_>, input: &mut Input<'_>) -> Result<(
     let used = part.elements()?;
     let behind = held.get(used..).unwrap_or_default();
     let at = start.saturating_add(len64(used));
-    let rest = description_behind(session, behind, at)?;
+    // What was found has been read: it is not read again where it stands.
+    let is_read = found.as_ref().is_some_and(|(at, _)| *at == used);
+    let rest = description_behind(session, behind, at, is_read)?;
     trailing(session, rest, at.saturating_add(len64(behind.len().saturating_sub(rest.len()))))?;
     rest_of(session, input)
 }
@@ -106,6 +108,7 @@ fn description_behind<'b>(
     session: &mut Session<'_>,
     bytes: &'b [u8],
     start: u64,
+    is_read: bool,
 ) -> Result<&'b [u8], ReadError> {
     let mut cursor = Cursor::new(bytes, start);
     if cursor.peek() != Some(DESCRIPTION) {
@@ -115,7 +118,9 @@ fn description_behind<'b>(
     let length = usize::try_from(cursor.be32()?).unwrap_or(usize::MAX);
     let at = cursor.offset();
     let json = cursor.take(length)?;
-    Description::parse(json, at)?;
+    if !is_read {
+        Description::parse(json, at)?;
+    }
     session.emit(start..cursor.offset(), &Event::Description { json })?;
     Ok(cursor.rest())
 }
