@@ -67,7 +67,7 @@ impl Description {
         Self::from_json(&json).ok_or_else(|| Broken::at(offset, Rule::Description))
     }
 
-    fn from_json(json: &Json) -> Option<Self> {
+    fn from_json(json: &Json<'_>) -> Option<Self> {
         let page_bytes = match json.get("page_size") {
             Some(size) => u64::try_from(size.int()?).ok()?,
             None => 4096,
@@ -77,7 +77,7 @@ impl Description {
     }
 }
 
-fn device(json: &Json) -> Option<DescribedDevice> {
+fn device(json: &Json<'_>) -> Option<DescribedDevice> {
     Some(DescribedDevice {
         name: json.get("name")?.text()?.into(),
         instance_id: u32::try_from(json.get("instance_id")?.int()?).ok()?,
@@ -86,7 +86,7 @@ fn device(json: &Json) -> Option<DescribedDevice> {
 }
 
 /// What stands between one `vmsd_name` and the next.
-fn shape(members: &[(Box<str>, Json)]) -> Option<Shape> {
+fn shape(members: &[(Cow<'_, str>, Json<'_>)]) -> Option<Shape> {
     let mut read = Shape::default();
     for (name, value) in members {
         match &**name {
@@ -103,14 +103,14 @@ fn shape(members: &[(Box<str>, Json)]) -> Option<Shape> {
     Some(read)
 }
 
-fn field(json: &Json) -> Option<DescribedField> {
+fn field(json: &Json<'_>) -> Option<DescribedField> {
     let count = |name| match json.get(name) {
         Some(value) => u32::try_from(value.int()?).ok().map(Some),
         None => Some(None),
     };
     Some(DescribedField {
         name: owned(json.get("name")?)?,
-        type_name: owned(json.get("type")?)?,
+        type_name: type_name(json.get("type")?.text()?),
         bytes: u64::try_from(json.get("size")?.int()?).ok()?,
         index: count("index")?,
         array_len: count("array_len")?,
@@ -119,7 +119,7 @@ fn field(json: &Json) -> Option<DescribedField> {
 }
 
 /// The structure of a field, or those of a list's items, which stand in the field itself under one name each.
-fn shapes(json: &Json) -> Option<Vec<Shape>> {
+fn shapes(json: &Json<'_>) -> Option<Vec<Shape>> {
     if let Some(inner) = json.get("struct") {
         return Some(vec![shape(inner.members())?]);
     }
@@ -135,6 +135,30 @@ fn shapes(json: &Json) -> Option<Vec<Shape>> {
     parts.map(|(start, end)| shape(members.get(start..end)?)).collect()
 }
 
-fn owned(json: &Json) -> Option<Name> {
+/// Types that most fields are of.
+const USUAL: [&str; 14] = [
+    "bool",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "buffer",
+    "struct",
+    "timer",
+    "unused_buffer",
+    "nullptr",
+];
+
+/// The name of a type, which every field of that type has without a copy if it is a usual one.
+fn type_name(name: &str) -> Name {
+    let usual = USUAL.into_iter().find(|usual| *usual == name);
+    usual.map_or_else(|| Cow::Owned(name.to_owned()), Cow::Borrowed)
+}
+
+fn owned(json: &Json<'_>) -> Option<Name> {
     Some(Cow::Owned(json.text()?.to_owned()))
 }

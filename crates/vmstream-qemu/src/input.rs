@@ -16,6 +16,9 @@ const ROOM: usize = 4096;
 /// Bytes that are read at once behind some that were passed over: a record's head, and not much more.
 const STEP: usize = 64;
 
+/// Bytes of a file that are read first: who passes over the rest needs no more.
+const FIRST: usize = 4096;
+
 /// Bytes of the kernel's pages. Where they are copied to an address that is a little above theirs within such a page, processors
 /// take what is read for what has just been written, and wait: it takes five times as long.
 const KERNEL_PAGE: u64 = 4096;
@@ -65,18 +68,28 @@ pub(crate) struct Input<'r> {
 impl<'r> Input<'r> {
     /// `offset` is what the first byte of `source` counts as.
     pub(crate) fn new(source: &'r mut dyn Read, offset: u64) -> Self {
-        Self::of(Source::Flow(source), offset)
+        Self::of(Source::Flow(source), offset, WINDOW_BYTES)
     }
 
     /// A regular file from its beginning; what is passed over is not read.
     pub(crate) fn of_file(file: &'r File) -> io::Result<Self> {
         let end = file.metadata()?.len();
-        Ok(Self::of(Source::File { file, at: 0, end }, 0))
+        Ok(Self::of(Source::File { file, at: 0, end }, 0, FIRST))
     }
 
-    fn of(source: Source<'r>, offset: u64) -> Self {
+    fn of(source: Source<'r>, offset: u64, step: usize) -> Self {
         let window = vec![0; WINDOW_BYTES.saturating_add(ROOM)];
-        Self { source, window, held: 0..0, offset, step: WINDOW_BYTES }
+        Self { source, window, held: 0..0, offset, step }
+    }
+
+    /// The last bytes of a file, at most `count` of them and none that were consumed, and where they begin; nothing for what is
+    /// no file, or has become shorter.
+    pub(crate) fn last(&self, count: u64) -> Option<(u64, Vec<u8>)> {
+        let Source::File { file, end, .. } = &self.source else { return None };
+        let start = end.saturating_sub(count).max(self.offset);
+        let mut bytes = vec![0; usize::try_from(end.checked_sub(start)?).ok()?];
+        file.read_exact_at(&mut bytes, start).ok()?;
+        Some((start, bytes))
     }
 
     /// Whether bytes can be passed over without being read.

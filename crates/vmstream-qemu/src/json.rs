@@ -2,18 +2,20 @@
 //!
 //! QEMU writes several members of one name where a list has several items, and which one is which is known by order.
 
+use std::borrow::Cow;
+
 use crate::cursor::Cursor;
 use crate::error::{Broken, Rule};
 
-/// A JSON value, of the kinds that QEMU's descriptions hold.
+/// A JSON value, of the kinds that QEMU's descriptions hold. Texts stay where they are, but for those with escapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Json {
+pub(crate) enum Json<'a> {
     Null,
     Bool(bool),
     Int(i64),
-    Text(Box<str>),
-    Array(Vec<Json>),
-    Object(Vec<(Box<str>, Json)>),
+    Text(Cow<'a, str>),
+    Array(Vec<Self>),
+    Object(Vec<(Cow<'a, str>, Self)>),
 }
 
 /// Nesting that is read; QEMU's own goes about ten deep.
@@ -22,16 +24,16 @@ const DEPTH: u32 = 64;
 /// Values in one document; a large machine's description has some 20,000.
 const VALUES: u32 = 150_000;
 
-impl Json {
+impl<'a> Json<'a> {
     /// Reads one document that fills `bytes`.
-    pub(crate) fn parse(bytes: &[u8], offset: u64) -> Result<Self, Broken> {
+    pub(crate) fn parse(bytes: &'a [u8], offset: u64) -> Result<Self, Broken> {
         let mut parser = Parser { cursor: Cursor::new(bytes, offset), left: VALUES };
         let value = parser.value(0)?;
         parser.space();
         if parser.cursor.is_empty() { Ok(value) } else { Err(parser.broken()) }
     }
 
-    pub(crate) fn members(&self) -> &[(Box<str>, Self)] {
+    pub(crate) fn members(&self) -> &[(Cow<'a, str>, Self)] {
         if let Self::Object(members) = self { members } else { &[] }
     }
 
@@ -58,7 +60,7 @@ struct Parser<'a> {
     left: u32,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
     fn broken(&self) -> Broken {
         self.cursor.broken(Rule::Json)
     }
@@ -73,7 +75,7 @@ impl Parser<'_> {
         self.cursor.u8().map_err(|_| self.broken())
     }
 
-    fn value(&mut self, depth: u32) -> Result<Json, Broken> {
+    fn value(&mut self, depth: u32) -> Result<Json<'a>, Broken> {
         self.space();
         self.left = self.left.checked_sub(1).ok_or_else(|| self.broken())?;
         if depth > DEPTH {
@@ -88,7 +90,7 @@ impl Parser<'_> {
         }
     }
 
-    fn object(&mut self, depth: u32) -> Result<Json, Broken> {
+    fn object(&mut self, depth: u32) -> Result<Json<'a>, Broken> {
         self.next()?;
         let mut members = Vec::new();
         self.space();
@@ -113,7 +115,7 @@ impl Parser<'_> {
         }
     }
 
-    fn array(&mut self, depth: u32) -> Result<Json, Broken> {
+    fn array(&mut self, depth: u32) -> Result<Json<'a>, Broken> {
         self.next()?;
         let mut items = Vec::new();
         self.space();
@@ -132,11 +134,19 @@ impl Parser<'_> {
         }
     }
 
-    fn text(&mut self) -> Result<Box<str>, Broken> {
+    fn text(&mut self) -> Result<Cow<'a, str>, Broken> {
         if self.next()? != b'"' {
             return Err(self.broken());
         }
-        let mut bytes = Vec::new();
+        let rest = self.cursor.rest();
+        let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+        let plain = rest.iter().position(is_special).unwrap_or(rest.len());
+        let plain = self.cursor.take(plain)?;
+        if self.cursor.peek() == Some(b'"') {
+            self.cursor.skip_one();
+            return std::str::from_utf8(plain).map(Cow::Borrowed).map_err(|_| self.broken());
+        }
+        let mut bytes = plain.to_vec();
         loop {
             match self.next()? {
                 b'"' => break,
@@ -148,7 +158,7 @@ impl Parser<'_> {
                 byte => bytes.push(byte),
             }
         }
-        String::from_utf8(bytes).map(Into::into).map_err(|_| self.broken())
+        String::from_utf8(bytes).map(Cow::Owned).map_err(|_| self.broken())
     }
 
     fn escape(&mut self) -> Result<char, Broken> {
@@ -171,7 +181,7 @@ impl Parser<'_> {
         })
     }
 
-    fn number(&mut self) -> Result<Json, Broken> {
+    fn number(&mut self) -> Result<Json<'a>, Broken> {
         let rest = self.cursor.rest();
         let end = rest.iter().skip(1).position(|byte| !byte.is_ascii_digit());
         let digits = self.cursor.take(end.map_or(rest.len(), |end| end.saturating_add(1)))?;
@@ -179,7 +189,7 @@ impl Parser<'_> {
         digits.parse().map(Json::Int).map_err(|_| self.broken())
     }
 
-    fn word(&mut self) -> Result<Json, Broken> {
+    fn word(&mut self) -> Result<Json<'a>, Broken> {
         let words =
             [("true", Json::Bool(true)), ("false", Json::Bool(false)), ("null", Json::Null)];
         for (word, value) in words {

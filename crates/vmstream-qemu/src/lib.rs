@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod answer;
 mod bitmap;
 mod body;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 
+use crate::ahead;
 use crate::bitmap;
 use crate::configuration;
 use crate::cursor::Cursor;
@@ -79,6 +80,23 @@ impl Reader {
         self.read_from(&mut input, sink)
     }
 
+    /// Reads a regular file as [`Reader::read_for_state`] does, but not its memory where its end tells where devices begin: behind
+    /// the announcement of memory, the next event is then the first device's.
+    ///
+    /// What is wrong with memory in between is not found.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::read`].
+    pub fn read_devices(&self, file: &File, sink: &mut dyn Sink) -> Result<(), ReadError> {
+        let input = Input::of_file(file);
+        let mut input = input.map_err(|source| ReadError::Io { offset: 0, source })?;
+        let mut session = Session::new(sink, self);
+        session.may_leave_memory = true;
+        session.header(&mut input)?;
+        session.stream(&mut input)
+    }
+
     fn read_from(&self, input: &mut Input<'_>, sink: &mut dyn Sink) -> Result<(), ReadError> {
         let mut session = Session::new(sink, self);
         session.header(input)?;
@@ -103,13 +121,19 @@ pub(crate) struct Session<'s> {
     pub(crate) sections: BTreeMap<u32, SectionHead>,
     /// Whether sections end with a footer; unknown before the first one ends.
     pub(crate) footers: Option<bool>,
+    /// Whether memory need not be read, and it has not been tried yet to do without.
+    may_leave_memory: bool,
+    /// Whether a body that is not as described is no body: otherwise it ends at a footer, and stays opaque.
+    pub(crate) is_strict: bool,
+    /// A description that was read before its turn, and where it stands.
+    pub(crate) ahead: Option<(u64, Description)>,
 }
 
 /// Sections of one stream; large machines have some hundred.
 const SECTIONS: usize = 16_384;
 
 impl<'s> Session<'s> {
-    fn new(sink: &'s mut dyn Sink, reader: &'s Reader) -> Self {
+    pub(crate) fn new(sink: &'s mut dyn Sink, reader: &'s Reader) -> Self {
         Self {
             sink,
             donor: reader.donor.as_ref(),
@@ -122,6 +146,9 @@ impl<'s> Session<'s> {
             huge_pages: 0,
             sections: BTreeMap::new(),
             footers: None,
+            may_leave_memory: false,
+            is_strict: false,
+            ahead: None,
         }
     }
 
@@ -165,6 +192,7 @@ impl<'s> Session<'s> {
                 START | FULL | PART | LAST => {
                     let (head, length) = self.peek_head(input)?;
                     match &*head.name {
+                        "ram" if self.leaves_memory(input, &head)? => {}
                         "ram" => {
                             input.consume(length);
                             self.ram_section(input, start, &head)?;
@@ -179,6 +207,24 @@ impl<'s> Session<'s> {
                 other => return Err(Broken::at(start, Rule::Element).found(other).into()),
             }
         }
+    }
+
+    /// Goes on to the first device behind memory, from memory's second section on, if nobody needs it and the file's end tells
+    /// where that is.
+    fn leaves_memory(
+        &mut self,
+        input: &mut Input<'_>,
+        head: &SectionHead,
+    ) -> Result<bool, ReadError> {
+        if !self.may_leave_memory || head.kind == SectionKind::Start {
+            return Ok(false);
+        }
+        self.may_leave_memory = false;
+        let Some(found) = ahead::devices(input, head.section_id) else { return Ok(false) };
+        input.skip(found.start.saturating_sub(input.offset()))?;
+        self.footers = Some(true);
+        self.ahead = Some((found.described_at, found.description));
+        Ok(true)
     }
 
     /// What begins the section that stands here, and its length; not consumed.

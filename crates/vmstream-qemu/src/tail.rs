@@ -18,7 +18,7 @@ use crate::state;
 pub(crate) fn read(session: &mut Session<'_>, input: &mut Input<'_>) -> Result<(), ReadError> {
     let start = input.offset();
     let mut held = Vec::new();
-    let mut search = Search::default();
+    let mut search = Search { ahead: session.ahead.take(), ..Search::default() };
     let found = loop {
         let some = input.some()?;
         if some.is_empty() {
@@ -42,9 +42,25 @@ pub(crate) fn read(session: &mut Session<'_>, input: &mut Input<'_>) -> Result<(
     let used = part.elements()?;
     let behind = held.get(used..).unwrap_or_default();
     let at = start.saturating_add(len64(used));
-    let rest = description_behind(session, behind, at)?;
+    // What was found has been read: it is not read again where it stands.
+    let is_read = found.as_ref().is_some_and(|(at, _)| *at == used);
+    let rest = description_behind(session, behind, at, is_read)?;
     trailing(session, rest, at.saturating_add(len64(behind.len().saturating_sub(rest.len()))))?;
     rest_of(session, input)
+}
+
+/// Whether all of `bytes` are devices as the description has them, and the end marker.
+pub(crate) fn is_described(
+    session: &mut Session<'_>,
+    bytes: &[u8],
+    base: u64,
+    description: &Description,
+) -> bool {
+    session.is_strict = true;
+    let own = Some(description);
+    let mut part = Part { session, bytes, base, own, next: 0, nesting: Nesting::Outer };
+    let used = part.elements();
+    used.is_ok_and(|used| used == bytes.len()) && part.next == description.devices.len()
 }
 
 /// Reads a package: elements without a description, in `count` bytes.
@@ -106,6 +122,7 @@ fn description_behind<'b>(
     session: &mut Session<'_>,
     bytes: &'b [u8],
     start: u64,
+    is_read: bool,
 ) -> Result<&'b [u8], ReadError> {
     let mut cursor = Cursor::new(bytes, start);
     if cursor.peek() != Some(DESCRIPTION) {
@@ -115,7 +132,9 @@ fn description_behind<'b>(
     let length = usize::try_from(cursor.be32()?).unwrap_or(usize::MAX);
     let at = cursor.offset();
     let json = cursor.take(length)?;
-    Description::parse(json, at)?;
+    if !is_read {
+        Description::parse(json, at)?;
+    }
     session.emit(start..cursor.offset(), &Event::Description { json })?;
     Ok(cursor.rest())
 }
@@ -126,6 +145,8 @@ struct Search {
     from: usize,
     /// Where descriptions may have begun that were not complete yet.
     pending: Vec<usize>,
+    /// A description that has been read, and where it stands.
+    ahead: Option<(u64, Description)>,
 }
 
 /// Possible beginnings that are followed; there is one in a real stream.
@@ -156,7 +177,7 @@ impl Search {
             match cursor.take(length) {
                 Ok(json) => {
                     let offset = base.saturating_add(len64(behind)).saturating_add(5);
-                    if let Ok(description) = Description::parse(json, offset) {
+                    if let Some(description) = self.description(json, offset) {
                         return Some((behind, description));
                     }
                 }
@@ -164,6 +185,13 @@ impl Search {
             }
         }
         None
+    }
+
+    fn description(&mut self, json: &[u8], offset: u64) -> Option<Description> {
+        match self.ahead.take_if(|(at, _)| *at == offset) {
+            Some((_, description)) => Some(description),
+            None => Description::parse(json, offset).ok(),
+        }
     }
 }
 
@@ -239,6 +267,7 @@ impl Part<'_, '_> {
                 self.session.emit(cursor.offset()..end, &Event::Device(&structure))?;
                 return Ok(end);
             }
+            Some(Err(broken)) if self.session.is_strict => return Err(broken.into()),
             Some(Err(broken)) => Some(broken),
             None => None,
         };

@@ -41,7 +41,7 @@ pub(crate) fn structure(layout: &Layout, map: Option<&Map>) -> Result<Structure,
     let mut names = keys.iter();
     let mut fields = Vec::with_capacity(layout.fields.len());
     for place in &layout.fields {
-        let key = names.next().map_or("", String::as_str);
+        let key = names.next().map_or("", |key| &**key);
         let value = value(place.kind, &place.shape, of(key)).map_err(|misfit| misfit.below(key))?;
         fields.push(Field {
             name: place.name.clone(),
@@ -54,7 +54,7 @@ pub(crate) fn structure(layout: &Layout, map: Option<&Map>) -> Result<Structure,
     }
     let mut subsections = Vec::with_capacity(layout.subsections.len());
     for sub in &layout.subsections {
-        let key = names.next().map_or("", String::as_str);
+        let key = names.next().map_or("", |key| &**key);
         let inner = inner_map(of(key)).map_err(|misfit| misfit.below(key))?;
         subsections.push(structure(sub, inner).map_err(|misfit| misfit.below(key))?);
     }

@@ -1,6 +1,6 @@
 //! Layouts as values, for notes, and back.
 
-use vmstream::Value as Ours;
+use vmstream::{Value as Ours, limits};
 use vmstream_qemu::{Framing, Kind};
 
 use crate::layout::{Layout, ListShape, Place, Shape};
@@ -56,6 +56,22 @@ impl Layout {
         ]
     }
 
+    /// Whether a note can hold it below so many lists, each of one value: as [`Ours::fits_below`] says of its value.
+    pub(crate) fn fits(&self, below: usize) -> bool {
+        let (values, levels) = self.size();
+        values.saturating_add(below) <= limits::VALUES
+            && levels.saturating_add(below) <= limits::DEPTH
+    }
+
+    /// Values, and levels of lists, that it takes in a note.
+    fn size(&self) -> (usize, usize) {
+        let places = self.fields.iter().map(|place| place.shape.size());
+        let places = places.map(|(values, levels)| (values.saturating_add(2), levels));
+        let parts = places.chain(self.subsections.iter().map(Self::size));
+        let (values, levels) = parts.fold((5, 0), both);
+        (values, levels.saturating_add(2))
+    }
+
     /// Reads it back; nothing for what is none, or makes more than a stream can hold.
     pub(crate) fn from_value(value: &Ours) -> Option<Self> {
         let layout = Self::read(value.as_list()?)?;
@@ -80,6 +96,11 @@ impl Layout {
         let fields = self.fields.iter().map(|place| place.shape.weight());
         fields.chain(self.subsections.iter().map(Self::weight)).fold((0, 1), add)
     }
+}
+
+/// What two neighbours take.
+fn both(left: (usize, usize), right: (usize, usize)) -> (usize, usize) {
+    (left.0.saturating_add(right.0), left.1.max(right.1))
 }
 
 fn add(left: (u64, u64), right: (u64, u64)) -> (u64, u64) {
@@ -143,6 +164,19 @@ impl Shape {
         }
     }
 
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Number | Self::Bytes(_) | Self::Null => (1, 0),
+            Self::Opaque(_) => (3, 1),
+            Self::Structure(layout) => both(layout.size(), (1, 0)),
+            Self::List(list) => {
+                let runs = list.items.iter().map(|(_, shape)| both(shape.size(), (1, 0)));
+                let (values, levels) = runs.fold((5, 0), both);
+                (values, levels.saturating_add(1))
+            }
+        }
+    }
+
     fn weight(&self) -> (u64, u64) {
         match self {
             Self::Number => (8, 1),
@@ -157,6 +191,31 @@ impl Shape {
                     add(sum, (bytes.saturating_mul(count), values.saturating_mul(count)))
                 })
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn levels(value: &Ours) -> usize {
+        value.as_list().map_or(0, |items| 1 + items.iter().map(levels).max().unwrap_or(0))
+    }
+
+    #[test]
+    fn what_a_layout_takes_in_a_note_is_known_without_its_value() {
+        let place = |shape| Place { name: "x".into(), kind: Kind::U8, shape };
+        let inner =
+            |fields, subsections| Layout { name: "y".into(), version: 1, fields, subsections };
+        let opaque = inner(vec![place(Shape::Opaque(3)), place(Shape::Null)], Vec::new());
+        let items = vec![(2, Shape::Structure(opaque.clone())), (1, Shape::Number)];
+        let list = ListShape { framing: Framing::Bare, zeros: 1, zero_bytes: 1, items };
+        let fields = vec![place(Shape::List(list)), place(Shape::Bytes(7))];
+
+        for layout in [inner(Vec::new(), Vec::new()), opaque.clone(), inner(fields, vec![opaque])] {
+            let value = layout.to_value();
+            assert_eq!(layout.size(), (value.count(), levels(&value)));
         }
     }
 }

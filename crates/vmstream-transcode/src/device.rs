@@ -14,6 +14,8 @@ use crate::{back, state};
 const FIELDS: usize = 20_000;
 /// Bytes of one record, well below those of a frame.
 const RECORD_BYTES: usize = 512 << 10;
+/// Lists and maps of a payload that a record, its schema or its layout stands in.
+const LEVELS: usize = 3;
 
 /// A part of a body: the record that has it, its schema and its layout.
 #[derive(Debug)]
@@ -56,16 +58,17 @@ impl Devices {
         };
         let kind = path_of(&format!("{name}@{version}"))?;
         let schema = state::schema(&kind, version, root);
-        let nested = |value: Ours| Ours::List(vec![Ours::List(vec![Ours::List(vec![value])])]);
-        let fits = nested(layout.to_value()).fits()
-            && nested(schema.document()).fits()
-            && nested(Ours::Map(map.clone())).fits()
-            && encode_ours(&Ours::Map(map.clone())).len() < RECORD_BYTES;
+        let state = Ours::Map(map);
+        let fits = layout.fits(LEVELS)
+            && schema.document_fits(LEVELS)
+            && state.fits_below(LEVELS)
+            && encode_ours(&state).len() < RECORD_BYTES;
         if !fits || schema.check().is_err() {
             return None;
         }
+        let state = state.into_map().ok()?;
         self.fields = fields;
-        let record = DeviceRecord { path: self.path(head, 0), kind, schema: 0, state: map };
+        let record = DeviceRecord { path: self.path(head, 0), kind, schema: 0, state };
         Some(Part { record, schema, layout })
     }
 

@@ -1,5 +1,6 @@
 //! How a structure of QEMU's stands in its stream: all of it but the values.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use vmstream_qemu::{Field, Framing, Kind, List, Name, Structure, Value};
@@ -84,7 +85,7 @@ impl Layout {
     }
 
     /// The keys of a record: see [`keys`].
-    pub(crate) fn keys(&self) -> Vec<String> {
+    pub(crate) fn keys(&self) -> Vec<Cow<'_, str>> {
         let fields = self.fields.iter().map(|place| &*place.name);
         keys(fields, self.subsections.iter().map(|sub| &*sub.name))
     }
@@ -103,14 +104,14 @@ impl Layout {
 pub(crate) fn keys<'n>(
     fields: impl Iterator<Item = &'n str>,
     subsections: impl Iterator<Item = &'n str>,
-) -> Vec<String> {
+) -> Vec<Cow<'n, str>> {
     let short = |name: &'n str| name.rsplit('/').next().unwrap_or_default();
     let mut taken = BTreeSet::new();
     let mut keys = Vec::new();
     for name in fields.chain(subsections.map(short)) {
         let name = if name.is_empty() { "unnamed" } else { name };
-        let again = (1u64..).map(|number| format!("{name}[{number}]"));
-        let mut names = std::iter::once(name.to_owned()).chain(again);
+        let again = (1u64..).map(|number| Cow::Owned(format!("{name}[{number}]")));
+        let mut names = std::iter::once(Cow::Borrowed(name)).chain(again);
         let key = names.find(|key| !taken.contains(key)).unwrap_or_default();
         taken.insert(key.clone());
         keys.push(key);

@@ -30,6 +30,7 @@ mod error;
 mod from;
 mod gather;
 mod groups;
+mod held;
 mod layout;
 mod op;
 mod open;

@@ -12,7 +12,8 @@ use vmstream::Piece;
 
 use crate::earlier::{Earlier, FromStart};
 use crate::error::Error;
-use crate::to::{Options, file_to_vmstream, memory_of, to_vmstream};
+use crate::held::Held;
+use crate::to::{Content, Options, file_to_vmstream, memory_of, to_vmstream};
 
 /// What a stream of QEMU's begins with.
 const QEMU: [u8; 4] = *b"QEVM";
@@ -51,6 +52,15 @@ impl Read for Stream {
         match &mut self.source {
             Source::Whole(source) => source.read(buffer),
             Source::Pieces(pieces) => pieces.read(buffer),
+            Source::Held(held) => held.read(buffer),
+            Source::State(state) => {
+                let (file, options) = &**state;
+                self.source = match Held::new(file, options) {
+                    Some(held) => Source::Held(held),
+                    None => threaded(file, options)?,
+                };
+                self.read(buffer)
+            }
         }
     }
 }
@@ -58,6 +68,9 @@ impl Read for Stream {
 enum Source {
     Whole(Box<dyn Read + Send>),
     Pieces(Pieces),
+    /// A file of which nothing has been read, and how it becomes ours without pages.
+    State(Box<(Arc<File>, Options)>),
+    Held(Held),
 }
 
 impl std::fmt::Debug for Source {
@@ -65,6 +78,8 @@ impl std::fmt::Debug for Source {
         f.write_str(match self {
             Self::Whole(_) => "Whole",
             Self::Pieces(_) => "Pieces",
+            Self::State(_) => "State",
+            Self::Held(_) => "Held",
         })
     }
 }
@@ -84,7 +99,8 @@ pub fn open(mut source: impl Read + Send + 'static, options: Options) -> io::Res
     if !is_qemu {
         return Ok(Stream { origin: Origin::Vmstream, source: Source::Whole(Box::new(whole)) });
     }
-    transcoded(move |out| to_vmstream(&mut whole, out, &options).map(drop))
+    let source = transcoded(move |out| to_vmstream(&mut whole, out, &options).map(drop))?;
+    Ok(Stream { origin: Origin::Qemu, source })
 }
 
 /// Reads a regular file of either format as one of ours, from its beginning, wherever it stands.
@@ -105,13 +121,23 @@ pub fn open_regular(file: File, mut options: Options) -> Result<Stream, Error> {
     }
     options.memory = memory_of(&file)?;
     options.earlier = Earlier::Again(Arc::clone(&file));
-    Ok(transcoded(move |out| file_to_vmstream(&file, out, &options).map(drop))?)
+    let source = match options.content {
+        Content::All => threaded(&file, &options)?,
+        Content::State => Source::State(Box::new((file, options))),
+    };
+    Ok(Stream { origin: Origin::Qemu, source })
+}
+
+/// A file of QEMU's as a thread of its own writes it.
+fn threaded(file: &Arc<File>, options: &Options) -> io::Result<Source> {
+    let (file, options) = (Arc::clone(file), options.clone());
+    transcoded(move |out| file_to_vmstream(&file, out, &options).map(drop))
 }
 
 /// What a thread of its own writes.
 fn transcoded(
     write: impl FnOnce(Sending) -> Result<(), Error> + Send + 'static,
-) -> io::Result<Stream> {
+) -> io::Result<Source> {
     let (sender, receiver) = sync_channel(PIECES);
     thread::Builder::new().name("qemu-stream".to_owned()).spawn(move || {
         let out = Sending { sender: sender.clone(), piece: Vec::with_capacity(PIECE) };
@@ -121,7 +147,7 @@ fn transcoded(
         }
     })?;
     let pieces = Pieces { receiver, piece: io::Cursor::new(Vec::new()) };
-    Ok(Stream { origin: Origin::Qemu, source: Source::Pieces(pieces) })
+    Ok(Source::Pieces(pieces))
 }
 
 /// Reads a file of either format as one of ours that can seek, as [`vmstream::archive::Archive`] wants it.

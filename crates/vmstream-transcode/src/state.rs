@@ -21,7 +21,7 @@ pub(crate) fn record(structure: &Structure) -> Option<(Struct, Map)> {
         let (kind, value) = typed(field.kind, &field.value)?;
         fields.push(with_source(SchemaField::new(key, kind), field));
         if !is_zero(&value) {
-            map.insert(key.as_str(), value);
+            map.insert(&**key, value);
         }
     }
     for sub in &structure.subsections {
@@ -31,7 +31,7 @@ pub(crate) fn record(structure: &Structure) -> Option<(Struct, Map)> {
         field.default = Some(Ours::Null);
         field.source = format!("subsection {} version {}", sub.name, sub.version);
         fields.push(field);
-        map.insert(key.as_str(), value);
+        map.insert(&**key, value);
     }
     Some((Struct::new(fields), map))
 }

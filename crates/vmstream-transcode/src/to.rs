@@ -24,7 +24,8 @@ pub enum Content {
     /// All of it, so that it can be QEMU's again.
     #[default]
     All,
-    /// What the machine is and the state of its devices: pages are passed over, and nothing leads back.
+    /// What the machine is and the state of its devices: memory is passed over, of a file unread where that can be, and nothing
+    /// leads back.
     State,
 }
 
@@ -113,7 +114,7 @@ pub fn file_to_vmstream<W: Write>(
         Content::All => {
             transcoded(|sink| reader.read(&mut FromStart::of(file), sink), out, options)
         }
-        Content::State => transcoded(|sink| reader.read_for_state(file, sink), out, options),
+        Content::State => transcoded(|sink| reader.read_devices(file, sink), out, options),
     }
 }
 

@@ -162,6 +162,9 @@ impl<W: Write> Encoder<W> {
     /// Remembers what the next note says. What stands before it in the stream has been written.
     fn op(&mut self, op: Op) -> Result<(), Error> {
         self.flush_pages()?;
+        if self.content == Content::State {
+            return Ok(());
+        }
         self.op_bytes = self.op_bytes.saturating_add(op.bytes());
         self.ops.push(op);
         // Records come before their notes are too long to be held.
@@ -182,6 +185,9 @@ impl<W: Write> Encoder<W> {
     }
 
     fn pieces(&mut self, bytes: &[u8], op: impl Fn(Vec<u8>) -> Op) -> Result<(), Error> {
+        if self.content == Content::State {
+            return self.flush_pages();
+        }
         bytes.chunks(PIECE).try_for_each(|piece| self.op(op(piece.to_vec())))
     }
 
@@ -238,6 +244,10 @@ impl<W: Write> Encoder<W> {
         let head = self.section.clone();
         let head = head.ok_or(Error::Unsupported { what, why: "it is nobody's" })?;
         for part in records(&mut self.devices, &head) {
+            if self.content == Content::State {
+                self.pending.push(part);
+                continue;
+            }
             let known = self.layouts.iter().position(|layout| *layout == part.layout);
             let number = known.unwrap_or(self.layouts.len());
             if known.is_none() {

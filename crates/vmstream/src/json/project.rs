@@ -4,7 +4,7 @@ use serde_json::{Map as Object, Value as Json};
 
 use crate::broken::Broken;
 use crate::rule::Rule;
-use crate::schema::{Schema, hex, literal, unhex, unliteral_struct};
+use crate::schema::{Schema, hex, unhex, unliteral_struct};
 use crate::value::{Map, Value};
 
 /// A value that no schema describes, with escapes for what JSON lacks.
@@ -69,7 +69,11 @@ pub fn value_from_json(json: &Json) -> Result<Value, Broken> {
 /// A record as its schema describes it.
 #[must_use]
 pub fn state_to_json(state: &Map) -> Json {
-    plain(&literal(&Value::Map(state.clone())))
+    plain_map(state)
+}
+
+fn plain_map(map: &Map) -> Json {
+    Json::Object(map.iter().map(|(key, value)| (key.to_owned(), plain(value))).collect())
 }
 
 /// The record that [`state_to_json`] made JSON of, without the fields that are at their defaults.
@@ -83,7 +87,7 @@ pub fn state_from_json(json: &Json, schema: &Schema) -> Result<Map, Broken> {
     unliteral_struct(&schema.root, &map).map(|state| schema.strip(&state))
 }
 
-/// JSON of a value without bytes, as a document of JSON Schema is.
+/// JSON of a value as its schema describes it, or of a schema's document: bytes as digits.
 pub(super) fn plain(value: &Value) -> Json {
     match value {
         Value::Null => Json::Null,
@@ -97,9 +101,7 @@ pub(super) fn plain(value: &Value) -> Json {
         Value::Bytes(bytes) => Json::String(hex(bytes)),
         Value::Text(text) => Json::String(text.clone()),
         Value::List(items) => Json::Array(items.iter().map(plain).collect()),
-        Value::Map(map) => {
-            Json::Object(map.iter().map(|(key, value)| (key.to_owned(), plain(value))).collect())
-        }
+        Value::Map(map) => plain_map(map),
     }
 }
 

@@ -8,7 +8,7 @@ use super::JsonError;
 use super::project::{plain, value_to_json};
 use crate::frame::{COMPRESSED, Kind, PROVISIONAL};
 use crate::reader::{Event, Reader};
-use crate::schema::{hex, literal};
+use crate::schema::hex;
 use crate::value::{Value, decode};
 use crate::writer::deflate;
 
@@ -107,7 +107,7 @@ fn begin(header: &crate::frame::Header) -> Object<String, Json> {
 fn with_plain(value: &Value, key: &str) -> Json {
     let map = value.as_map().cloned().unwrap_or_default();
     let json = map.iter().map(|(name, value)| {
-        let json = if name == key { plain(&literal(value)) } else { value_to_json(value) };
+        let json = if name == key { plain(value) } else { value_to_json(value) };
         (name.to_owned(), json)
     });
     Json::Object(json.collect())

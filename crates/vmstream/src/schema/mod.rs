@@ -8,14 +8,17 @@
 
 mod check;
 mod document;
+mod encode;
 mod parse;
 
-pub(crate) use document::{hex, literal};
+pub(crate) use document::hex;
 pub(crate) use parse::{unhex, unliteral_struct};
+
+use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-use crate::value::{Map, Value, encode};
+use crate::value::{Map, Value};
 
 /// A kind of record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +39,7 @@ impl Schema {
     /// SHA-256 of the canonical encoding of [`Schema::document`]: what identifies the schema.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
-        Sha256::digest(encode(&self.document())).into()
+        Sha256::digest(self.encoded().bytes).into()
     }
 
     /// A record with every absent field put in at its default, as the *writer's* schema declares it.
@@ -253,7 +256,21 @@ impl Int {
     /// The name of the width: `u16`.
     #[must_use]
     pub fn word(&self) -> String {
-        format!("{}{}", if self.signed { 'i' } else { 'u' }, self.bits)
+        self.spelled().into_owned()
+    }
+
+    fn spelled(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match (self.signed, self.bits) {
+            (false, 8) => "u8",
+            (false, 16) => "u16",
+            (false, 32) => "u32",
+            (false, 64) => "u64",
+            (true, 8) => "i8",
+            (true, 16) => "i16",
+            (true, 32) => "i32",
+            (true, 64) => "i64",
+            (signed, bits) => return format!("{}{bits}", if signed { 'i' } else { 'u' }).into(),
+        })
     }
 
     /// All bits that may be set.

@@ -22,10 +22,7 @@ fn push(out: &mut Vec<u8>, value: &Value) {
             push_head(out, 2, length(bytes.len()));
             out.extend_from_slice(bytes);
         }
-        Value::Text(text) => {
-            push_head(out, 3, length(text.len()));
-            out.extend_from_slice(text.as_bytes());
-        }
+        Value::Text(text) => push_text(out, text),
         Value::List(items) => {
             push_head(out, 4, length(items.len()));
             items.iter().for_each(|item| push(out, item));
@@ -33,15 +30,21 @@ fn push(out: &mut Vec<u8>, value: &Value) {
         Value::Map(map) => {
             push_head(out, 5, length(map.len()));
             for (key, item) in map.iter() {
-                push_head(out, 3, length(key.len()));
-                out.extend_from_slice(key.as_bytes());
+                push_text(out, key);
                 push(out, item);
             }
         }
     }
 }
 
-fn push_int(out: &mut Vec<u8>, int: i128) {
+/// Appends a text, or a key.
+pub(crate) fn push_text(out: &mut Vec<u8>, text: &str) {
+    push_head(out, 3, length(text.len()));
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends an integer.
+pub(crate) fn push_int(out: &mut Vec<u8>, int: i128) {
     let (major, magnitude) = if int < 0 { (1, !int) } else { (0, int) };
     push_head(out, major, u64::try_from(magnitude).unwrap_or(u64::MAX));
 }

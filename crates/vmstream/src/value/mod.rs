@@ -13,7 +13,7 @@ mod map;
 
 pub use decode::{decode, decode_prefix};
 pub use encode::encode;
-pub(crate) use encode::push_head;
+pub(crate) use encode::{push_head, push_int, push_text};
 pub use map::Map;
 pub(crate) use map::order as key_order;
 
@@ -145,11 +145,18 @@ impl Value {
     /// Whether the value can be written: its integers in range, no deeper and no larger than a payload may be.
     #[must_use]
     pub fn fits(&self) -> bool {
-        let mut left = crate::limits::VALUES;
-        self.fits_below(crate::limits::DEPTH, &mut left)
+        self.fits_below(0)
     }
 
-    fn fits_below(&self, depth: usize, left: &mut usize) -> bool {
+    /// Whether the value can be written inside of so many lists and maps that hold nothing else.
+    #[must_use]
+    pub fn fits_below(&self, levels: usize) -> bool {
+        let left = |most: usize| most.checked_sub(levels);
+        let (depth, values) = (left(crate::limits::DEPTH), left(crate::limits::VALUES));
+        depth.zip(values).is_some_and(|(depth, mut values)| self.fits_within(depth, &mut values))
+    }
+
+    fn fits_within(&self, depth: usize, left: &mut usize) -> bool {
         let Some(rest) = left.checked_sub(1) else { return false };
         *left = rest;
         match self {
@@ -157,10 +164,10 @@ impl Value {
             Self::Int(int) => (INT_MIN..=INT_MAX).contains(int),
             Self::List(items) => depth
                 .checked_sub(1)
-                .is_some_and(|depth| items.iter().all(|item| item.fits_below(depth, left))),
+                .is_some_and(|depth| items.iter().all(|item| item.fits_within(depth, left))),
             Self::Map(map) => depth.checked_sub(1).is_some_and(|depth| {
                 map.len() <= crate::limits::KEYS
-                    && map.iter().all(|(_, item)| item.fits_below(depth, left))
+                    && map.iter().all(|(_, item)| item.fits_within(depth, left))
             }),
         }
     }

@@ -23,7 +23,7 @@ use crate::piece::PIECE;
 use crate::rule::Rule;
 use crate::schema::Schema;
 use crate::session::Session;
-use crate::value::{Map, Value, encode};
+use crate::value::{Value, encode, push_head, push_int, push_text};
 
 /// Why a stream could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -167,15 +167,23 @@ impl<W: Write> Writer<W> {
     ///
     /// As [`Writer::schema`]; [`Rule::O2`] if the id is taken.
     pub fn schema_as(&mut self, id: u32, schema: &Schema) -> Result<(), WriteError> {
-        let document = schema.document();
         self.check(schema.check())?;
-        debug_assert_eq!(Schema::parse(&document).as_ref(), Ok(schema), "what is right is read so");
+        debug_assert_eq!(Schema::parse(&schema.document()).as_ref(), Ok(schema), "it is read so");
         if self.session.schemas().contains_key(&id) {
             return Err(self.broken(Broken::new(Rule::O2).path("id").found(id)));
         }
-        let values = document.count();
-        let value = Value::Map(Map::new().with("id", id).with("schema", document));
-        let bytes = self.encoded(&value)?;
+        let document = schema.encoded();
+        let values = document.values;
+        if !document.fits(1, 2) {
+            return Err(self.broken(Broken::new(Rule::V8)));
+        }
+        let mut bytes = Vec::with_capacity(document.bytes.len().saturating_add(16));
+        push_head(&mut bytes, 5, 2);
+        push_text(&mut bytes, "id");
+        push_int(&mut bytes, i128::from(id));
+        push_text(&mut bytes, "schema");
+        bytes.extend_from_slice(&document.bytes);
+        self.check_length(&bytes)?;
         let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let offset = self.offset();
         self.packed(Kind::Schema, 0, &bytes)?;
@@ -382,10 +390,14 @@ impl<W: Write> Writer<W> {
             return Err(self.broken(Broken::new(Rule::V8)));
         }
         let bytes = encode(value);
-        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limits::METADATA {
-            return Err(self.broken(Broken::new(Rule::F6).found(bytes.len())));
-        }
+        self.check_length(&bytes)?;
         Ok(bytes)
+    }
+
+    fn check_length(&self, metadata: &[u8]) -> Result<(), WriteError> {
+        let is_over = u64::try_from(metadata.len()).unwrap_or(u64::MAX) > limits::METADATA;
+        let broken = || self.broken(Broken::new(Rule::F6).found(metadata.len()));
+        if is_over { Err(broken()) } else { Ok(()) }
     }
 
     /// Writes the bytes of a value as a frame.

@@ -1,8 +1,10 @@
 //! A writer's schema against a reader's.
 
 use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
 use vmstream::resolve::{Forecast, forecast, resolve};
 use vmstream::schema::{Criticality, Field, Int, Struct, Type};
+use vmstream::value::encode;
 use vmstream::{Map, Schema, Value};
 
 fn schema(fields: Vec<Field>) -> Schema {
@@ -269,5 +271,15 @@ proptest! {
     fn a_schema_comes_back_from_its_document_and_suits_itself(schema in some_schema()) {
         prop_assert_eq!(Schema::parse(&schema.document()), Ok(schema.clone()));
         prop_assert_eq!(forecast(&schema, &schema), Forecast::Yes);
+    }
+
+    #[test]
+    fn a_document_is_known_without_being_made(schema in some_schema(), below in 0..40_usize) {
+        let document = schema.document();
+        let digest: [u8; 32] = Sha256::digest(encode(&document)).into();
+        prop_assert_eq!(schema.digest(), digest);
+        let nested = (0..below).fold(document.clone(), |value, _| Value::List(vec![value]));
+        prop_assert_eq!(schema.document_fits(below), nested.fits());
+        prop_assert_eq!(document.fits_below(below), nested.fits());
     }
 }
