@@ -31,6 +31,7 @@ Exit codes:
   1     the two differ, or the destination refuses
   2     an input is broken or cannot be read, or an output cannot be written
   64    the command line was wrong
+  130   somebody interrupted it; 143: it was asked to terminate
   141   whoever read the output closed it
 
 Examples:

@@ -11,6 +11,8 @@ pub(crate) const DIFFERS: u8 = 1;
 const BROKEN: u8 = 2;
 /// Exit code for a wrong command line, as in `sysexits.h`.
 pub(crate) const USAGE: u8 = 64;
+/// Exit code of a program that Ctrl-C ends: 128 and the signal's number.
+const INTERRUPTED: u8 = 130;
 /// Exit code of a program that a closed pipe ends: 128 and the signal's number.
 const PIPE: u8 = 141;
 
@@ -44,6 +46,12 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     }
     // Where standard error is closed there is nobody to tell.
     drop(writeln!(io::stderr(), "error: {}", told(error)));
+    let is_stop = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref(), Some(vmstream_bridge::BridgeError::Stopped))
+    };
+    if error.chain().any(is_stop) {
+        return ExitCode::from(INTERRUPTED);
+    }
     let unfit = error.chain().any(|cause| cause.is::<Unfit>());
     ExitCode::from(if unfit { DIFFERS } else { BROKEN })
 }

@@ -78,6 +78,9 @@ pub enum BridgeError {
         /// What it says of it.
         why: String,
     },
+    /// Somebody here wanted it to end.
+    #[error("it was interrupted")]
+    Stopped,
     /// The source gave up, and what became of its guest.
     #[error("{state}")]
     Source {

@@ -5,6 +5,7 @@ use std::io::{BufReader, BufWriter};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -61,6 +62,9 @@ pub struct Send {
     pub max_bandwidth: Option<u64>,
     /// Milliseconds that the guest may stand still; QEMU's own setting if none.
     pub downtime_limit: Option<u64>,
+    /// Becomes false when there is something to be undone. Who then sets it has the migration cancelled, unless the guest has
+    /// gone ahead of its pages: without them it would be lost.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// What it took.
@@ -109,6 +113,7 @@ pub fn send(
     }
     let turned_on: Vec<_> = offer.capabilities.difference(&capabilities).cloned().collect();
     let job = Job { options, offer: &offer, verdict: &reply.verdict, wire: &wire };
+    options.stop.store(false, Ordering::SeqCst);
     let begun = set_up(&mut machine, options, &turned_on).and_then(|()| machine.migrate());
     let sent = match begun {
         Ok(qemu) => job.run(&mut machine, &qemu, input, tell).map_err(|error| {
@@ -273,6 +278,9 @@ impl Job<'_> {
                 if since.elapsed() > END {
                     return Err(reason(progress, state, answers));
                 }
+            }
+            if self.options.stop.load(Ordering::SeqCst) && !progress.is_postcopy() {
+                return Err(BridgeError::Stopped);
             }
             let is_due = self.options.postcopy.is_some_and(|passes| progress.pass > passes);
             if is_due && progress.status == "active" {

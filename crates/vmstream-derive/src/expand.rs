@@ -1,8 +1,12 @@
 //! The implementations.
 
+use std::collections::BTreeSet;
+
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::{Data, DataEnum, DataStruct, DeriveInput, Error, Field, Fields, Ident, Result, Type};
+use syn::{
+    Data, DataEnum, DataStruct, DeriveInput, Error, Field, Fields, Ident, LitStr, Result, Type,
+};
 
 use crate::attributes::{FieldAttributes, RecordAttributes, description};
 
@@ -22,6 +26,11 @@ fn of_struct(input: &DeriveInput, data: &DataStruct) -> Result<TokenStream> {
         return Err(Error::new_spanned(&input.ident, "the fields of a record have names"));
     };
     let fields: Vec<_> = fields.named.iter().map(Member::parse).collect::<Result<_>>()?;
+    let aliases = |each: &Member<'_>| each.attributes.aliases.iter().map(LitStr::value).collect();
+    expect_different(fields.iter().flat_map(|each| {
+        let names = [vec![each.name.clone()], aliases(each)].concat();
+        names.into_iter().map(|name| (each.ident, name))
+    }))?;
     let name = &input.ident;
     let declared = fields.iter().map(Member::declaration);
     let saved = fields.iter().map(Member::save);
@@ -53,6 +62,17 @@ fn of_struct(input: &DeriveInput, data: &DataStruct) -> Result<TokenStream> {
     };
     let record = of_record(input)?;
     Ok(quote! { #shape #record })
+}
+
+/// Makes sure that a name, or an alias, means one thing.
+fn expect_different<'a>(names: impl Iterator<Item = (&'a Ident, String)>) -> Result<()> {
+    let mut known = BTreeSet::new();
+    for (ident, name) in names {
+        if !known.insert(name.clone()) {
+            return Err(Error::new_spanned(ident, format!("{name} is another one's name, too")));
+        }
+    }
+    Ok(())
 }
 
 /// The implementation of `Record`, if there is a name for it.
@@ -97,7 +117,7 @@ impl<'a> Member<'a> {
         let ident = field.ident.as_ref();
         let ident = ident.ok_or_else(|| Error::new_spanned(field, "a field has a name"))?;
         let attributes = FieldAttributes::parse(&field.attrs)?;
-        let name = attributes.name.as_ref().map(syn::LitStr::value);
+        let name = attributes.name.as_ref().map(LitStr::value);
         let name = name.unwrap_or_else(|| ident.to_string());
         let description = description(&field.attrs);
         Ok(Self { ident, kind: &field.ty, name, description, attributes })
@@ -203,6 +223,7 @@ fn of_enum(input: &DeriveInput, data: &DataEnum) -> Result<TokenStream> {
         let given = FieldAttributes::parse(&variant.attrs)?.name.map(|name| name.value());
         symbols.push((&variant.ident, given.unwrap_or_else(|| kebab(&variant.ident.to_string()))));
     }
+    expect_different(symbols.iter().map(|(ident, word)| (*ident, word.clone())))?;
     let words = symbols.iter().map(|(_, word)| quote!(#word.to_owned()));
     let to = symbols.iter().map(|(variant, word)| quote!(Self::#variant => #word));
     let from = symbols.iter().map(|(variant, word)| quote!(Some(#word) => Ok(Self::#variant)));
@@ -237,3 +258,6 @@ fn kebab(name: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,12 +18,12 @@ pub(crate) fn devices(
     let mut found: BTreeMap<String, Part> = BTreeMap::new();
     let mut ordinals: BTreeMap<&str, u32> = BTreeMap::new();
     for node in nodes.iter().filter(|node| is_device(node)) {
-        let Some(values) = values(qom, node)? else { continue };
         let bus = qom.get(&node.path, "parent_bus")?;
         let bus = bus.as_ref().and_then(Value::as_str).unwrap_or_default();
         if rules::is_built_in(node, bus) {
             continue;
         }
+        let Some(values) = values(qom, node, &BTreeSet::new())? else { continue };
         let name = place(bus, &values).unwrap_or_else(|| {
             let ordinal = ordinals.entry(&node.kind).or_default();
             let name = format!("{}/{ordinal}", node.kind);
@@ -32,10 +32,11 @@ pub(crate) fn devices(
         });
         let mut device = Part::device(&name, &node.kind, "-device");
         let backend = format!("{}/virtio-backend", node.path);
+        let known = values.keys().cloned().collect();
         add(&mut device, values, &node.path, disks);
-        // A virtio device is two objects, its transport and itself, and repeats properties of one in the other.
+        // A virtio device is two objects, its transport and itself; what both have is the same property by two names.
         if let Some(backend) = nodes.iter().find(|node| node.path == backend)
-            && let Some(values) = self::values(qom, backend)?
+            && let Some(values) = self::values(qom, backend, &known)?
         {
             add(&mut device, values, &backend.path, disks);
         }
@@ -53,11 +54,15 @@ fn is_device(node: &Node) -> bool {
     is_outer && !node.kind.ends_with("-cpu")
 }
 
-/// What the device can be given, and was.
-fn values(qom: &mut Qom<'_>, node: &Node) -> Result<Option<Map<String, Value>>, ReadError> {
+/// What the device can be given, and was, but for what is known.
+fn values(
+    qom: &mut Qom<'_>,
+    node: &Node,
+    known: &BTreeSet<String>,
+) -> Result<Option<Map<String, Value>>, ReadError> {
     let Some(names) = qom.properties_of(&node.kind)? else { return Ok(None) };
-    let wanted: BTreeSet<&str> =
-        names.iter().map(String::as_str).filter(|name| !rules::is_hosts_business(name)).collect();
+    let is_wanted = |name: &&str| !rules::is_hosts_business(name) && !known.contains(*name);
+    let wanted: BTreeSet<&str> = names.iter().map(String::as_str).filter(is_wanted).collect();
     let wanted: Vec<&str> = wanted.into_iter().collect();
     qom.get_all(&node.path, &wanted).map(Some)
 }

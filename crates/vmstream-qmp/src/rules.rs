@@ -161,6 +161,13 @@ pub(crate) fn is_cpu_feature(name: &str) -> bool {
     !name.contains('_') && !NO_FEATURES.contains(&name)
 }
 
+/// The feature that one is a part of, and cannot be without.
+///
+/// Source: QEMU 7.2 and 10.0, `target/i386/cpu.c`, `feature_dependencies`, where every `vmx-…` hangs on `vmx`.
+pub(crate) fn cpu_feature_of(name: &str) -> Option<&'static str> {
+    name.starts_with("vmx-").then_some("vmx")
+}
+
 /// Whether a property is the host's business alone.
 pub(crate) fn is_hosts_business(name: &str) -> bool {
     HOSTS.contains(&name) || SET_BY_GUEST.contains(&name)

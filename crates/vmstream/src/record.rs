@@ -27,6 +27,16 @@
 //! # Ok::<(), vmstream::Broken>(())
 //! ```
 //!
+//! A default is of its field's type:
+//!
+//! ```compile_fail,E0308
+//! #[derive(vmstream::record::Record)]
+//! struct Timer {
+//!     #[field(default = "no")]
+//!     armed: bool,
+//! }
+//! ```
+//!
 //! On the struct, in `#[record(…)]`: `name` (without one it can only be a part of others), `version`, `source`. On a field, in `#[field(…)]`:
 //! `required`, `critical` (what it is if nothing is said) or `ignorable`; `default = …`, `since = …`, `unit = "…"`, `source = "…"`, `name = "…"`,
 //! `alias = "…"` (any number); for integers `min = …`, `max = …`, `bits(name = 0, …)`; for text, bytes and lists `max_len = …`.

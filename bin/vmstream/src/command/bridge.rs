@@ -3,10 +3,14 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value as Json, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use vmstream_bridge::{Address, News, Outcome, Progress, Receive, Send};
 
 use crate::cli::Shape;
@@ -19,7 +23,8 @@ use crate::{failure, verdict};
 /// What crosses the network is a stream as all other commands read it. Before the first page both contracts are
 /// compared, and both sides print every reason why the guest cannot go; the source then was never told to migrate.
 ///
-/// The source keeps its guest until the destination has all of it. The connection is neither encrypted nor
+/// The source keeps its guest until the destination has all of it. Ctrl-C at the sender cancels, and the guest stays; when it
+/// has gone ahead of its pages (`--postcopy`), it takes a second one, and the guest is lost. The connection is neither encrypted nor
 /// authenticated: use a tunnel where the network is not yours.
 #[derive(Args, Debug)]
 #[command(
@@ -107,6 +112,7 @@ fn send(args: &SendArgs) -> anyhow::Result<ExitCode> {
         postcopy: args.postcopy,
         max_bandwidth: args.max_bandwidth.map(|rate| rate.saturating_mul(1_000_000)),
         downtime_limit: args.downtime_limit,
+        stop: interrupts()?,
     };
     let mut teller = Teller::new(&args.told);
     let outcome = vmstream_bridge::send(&options, &mut |news| teller.tell(&news))?;
@@ -120,6 +126,16 @@ fn send(args: &SendArgs) -> anyhow::Result<ExitCode> {
         });
         (text, json)
     })
+}
+
+/// What a signal sets. As long as it is set, one ends the process: at first, since nothing has begun, and the second one.
+fn interrupts() -> anyhow::Result<Arc<AtomicBool>> {
+    let set = Arc::new(AtomicBool::new(true));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&set))?;
+        flag::register(signal, Arc::clone(&set))?;
+    }
+    Ok(set)
 }
 
 fn receive(args: &ReceiveArgs) -> anyhow::Result<ExitCode> {

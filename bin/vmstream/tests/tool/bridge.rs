@@ -180,3 +180,40 @@ fn whichever_side_is_killed_the_guest_runs_on() {
     counts_on(&mut source);
     receiver.child.wait().expect("it ends");
 }
+
+#[test]
+fn who_interrupts_the_sender_keeps_the_guest() {
+    let (bed, dir) = (Bed::new(), real::directory());
+    let qemu = &real::Bed::get().new;
+    let mut source = Vm::counting(qemu, Machine::Pc, dir.path());
+    let destination = Vm::waiting(qemu, Machine::Pc, dir.path(), "first");
+    let receiver = Receiver::start(&bed, &destination.monitor(), &["--listen", "127.0.0.1:0"]);
+    let sender = begins(&bed, &mut source, &receiver.address);
+
+    let kill = Command::new("kill").args(["-INT", &sender.id().to_string()]).status();
+    assert!(kill.is_ok_and(|status| status.success()));
+
+    let sent = Ran::of(sender.wait_with_output().expect("it ends")).fails(130).err;
+    let error = "error: the guest runs on at the source (running): it was interrupted";
+    assert_eq!(sent.lines().last(), Some(error));
+    receiver.end().fails(2);
+    counts_on(&mut source);
+    let capabilities = source.qmp.ask("query-migrate-capabilities", json!({}));
+    let of = |name: &str| capabilities.as_array()?.iter().find(|each| each["capability"] == name);
+    assert_eq!(of("return-path").map(|each| &each["state"]), Some(&json!(false)));
+}
+
+#[test]
+fn what_has_not_begun_ends_at_once() {
+    let bed = Bed::new();
+    let _source = qemu(&bed, "source.sock", &[]);
+    let deaf = std::os::unix::net::UnixListener::bind(bed.path("deaf.sock")).expect("bound");
+    let sender = bridge(&bed, "send", Path::new("source.sock"), &["--to", "unix:deaf.sock"]);
+    let sender = { sender }.spawn().expect("the program runs");
+    let _silent = deaf.accept().expect("it calls");
+
+    let kill = Command::new("kill").args(["-TERM", &sender.id().to_string()]).status();
+    assert!(kill.is_ok_and(|status| status.success()));
+
+    Ran::of(sender.wait_with_output().expect("it ends")).fails(143);
+}

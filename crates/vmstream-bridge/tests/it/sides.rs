@@ -4,6 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -125,6 +126,7 @@ pub(crate) fn plain(qmp: &Path, to: &Address) -> Send {
         to: to.clone(),
         only_asks: false,
         postcopy: None,
+        stop: Arc::default(),
         max_bandwidth: None,
         downtime_limit: None,
     }
