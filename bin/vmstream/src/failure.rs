@@ -46,10 +46,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     }
     // Where standard error is closed there is nobody to tell.
     drop(writeln!(io::stderr(), "error: {}", told(error)));
-    let is_stop = |cause: &(dyn std::error::Error + 'static)| {
-        matches!(cause.downcast_ref(), Some(vmstream_bridge::BridgeError::Stopped))
-    };
-    if error.chain().any(is_stop) {
+    if error.downcast_ref().is_some_and(vmstream_bridge::BridgeError::is_stop) {
         return ExitCode::from(INTERRUPTED);
     }
     let unfit = error.chain().any(|cause| cause.is::<Unfit>());

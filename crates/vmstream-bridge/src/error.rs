@@ -105,6 +105,16 @@ pub enum BridgeError {
 }
 
 impl BridgeError {
+    /// Whether it ended because somebody here wanted that.
+    #[must_use]
+    pub fn is_stop(&self) -> bool {
+        match self {
+            Self::Stopped => true,
+            Self::Source { source, .. } => source.is_stop(),
+            _ => false,
+        }
+    }
+
     /// The same as a finding, for the other side.
     pub(crate) fn finding(&self) -> Finding {
         use vmstream_transcode::Error::{Aborted, Refused};

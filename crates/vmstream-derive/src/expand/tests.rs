@@ -47,7 +47,7 @@ fn values_of_attributes_have_their_types() {
         ("#[record(version = \"1\")] struct A {}", "expected integer literal"),
         ("struct A { #[field(unit = 1)] a: u8 }", "expected string literal"),
         ("struct A { #[field(since)] a: u8 }", "expected `=`"),
-        ("struct A { #[field(max_len = -1)] a: String }", "expected integer literal"),
+        ("struct A { #[field(max_len = \"1\")] a: String }", "expected integer literal"),
         ("struct A { #[field(bits(on = \"0\"))] a: u8 }", "expected integer literal"),
     ];
     for (item, why) in refused {
