@@ -36,7 +36,7 @@ Exit codes:
 
 Examples:
   vmstream inspect vm.stream
-  vmstream get vm.stream 0000:00:03.0/virtio-net.status
+  vmstream get vm.stream 0000:00:03.0/virtio-net.virtio.net.status
   vmstream json vm.stream | sed s/old/new/ | vmstream from-json - -o edited.stream
   vmstream manifest --qmp source.sock -o source.contract
   vmstream check source.contract --against destination.contract

@@ -36,8 +36,10 @@ pub(crate) struct GetArgs {
 
 pub(crate) fn run(args: &GetArgs) -> anyhow::Result<ExitCode> {
     let found = find(args).with_context(|| args.file.display().to_string())?;
-    let value = found
-        .ok_or_else(|| unfit(format!("{}: there is no {}", args.file.display(), args.path)))?;
+    let value = found.ok_or_else(|| {
+        let (file, path) = (args.file.display(), &args.path);
+        unfit(format!("{file}: there is no {path}; `vmstream tree` shows all fields"))
+    })?;
     match &value {
         Json::String(text) if !args.shape.is_json() => output::line(output::printable(text))?,
         value => output::json(value)?,

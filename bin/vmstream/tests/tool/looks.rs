@@ -63,7 +63,7 @@ fn get_prints_one_field_from_a_file_and_from_a_pipe() {
     }
     assert_eq!(bed.run(&["get", "vm", "bus/uart0.mode", "-o", "json"]).ok().out, "\"on\"\n");
     let missing = bed.run(&["get", "vm", "bus/uart9"]).fails(1).err;
-    assert_eq!(missing, "error: vm: there is no bus/uart9\n");
+    assert_eq!(missing, "error: vm: there is no bus/uart9; `vmstream tree` shows all fields\n");
 }
 
 #[test]
