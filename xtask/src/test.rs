@@ -21,6 +21,11 @@ pub(crate) fn run() -> Result<()> {
         let clippy = ["clippy", "--quiet", "--locked", "--workspace", "--all-targets"];
         run_command(cargo(&clippy).args(["--all-features", "--", "-D", "warnings"]))
     })?;
+    step("documentation", || {
+        let doc = ["doc", "--quiet", "--locked", "--workspace", "--all-features", "--no-deps"];
+        let warnings = "-D warnings -A rustdoc::private-intra-doc-links";
+        run_command(cargo(&doc).arg("--document-private-items").env("RUSTDOCFLAGS", warnings))
+    })?;
     let bed = setup::ready(&[], Build::Debug)?;
     step("tests", || {
         let nextest = ["nextest", "run", "--locked", "--workspace", "--all-features"];
@@ -34,11 +39,6 @@ pub(crate) fn run() -> Result<()> {
     step("examples in the documentation", || {
         let doc = ["test", "--quiet", "--locked", "--workspace", "--all-features", "--doc"];
         run_command(&mut cargo(&doc))
-    })?;
-    step("documentation", || {
-        let doc = ["doc", "--quiet", "--locked", "--workspace", "--all-features", "--no-deps"];
-        let warnings = "-D warnings -A rustdoc::private-intra-doc-links";
-        run_command(cargo(&doc).arg("--document-private-items").env("RUSTDOCFLAGS", warnings))
     })
 }
 

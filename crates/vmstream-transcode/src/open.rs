@@ -106,7 +106,7 @@ pub fn open(mut source: impl Read + Send + 'static, options: Options) -> io::Res
 /// Reads a regular file of either format as one of ours, from its beginning, wherever it stands.
 ///
 /// It is known beforehand what memory there is, and what pages were before they changed. Of
-/// [`Content::State`](crate::Content::State), pages are not read.
+/// [`Content::State`], pages are not read.
 ///
 /// # Errors
 ///
