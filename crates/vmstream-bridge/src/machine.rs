@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bandsox_qmp::{Client, ClientError};
+use rustix::net::sockopt;
 use serde_json::{Value, json};
 use vmstream_qmp::Contract;
 
@@ -17,6 +18,8 @@ use crate::memory::{Block, blocks};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What QEMU calls our end of its migration.
 const NAME: &str = "vmstream-bridge";
+/// Bytes that may wait for a QEMU that takes a guest: with less it runs dry while the next frame comes.
+const AHEAD: usize = 1 << 20;
 
 /// A QEMU, by its monitor.
 #[derive(Debug)]
@@ -120,7 +123,11 @@ impl Machine {
 
     /// Has QEMU take a guest from a socket; this is the other end.
     pub(crate) fn migrate_incoming(&mut self) -> Result<UnixStream, BridgeError> {
-        self.begin("migrate-incoming")
+        let qemu = self.begin("migrate-incoming")?;
+        // More than that only root may ask for; less is slower, and no fault.
+        let forced = sockopt::set_socket_send_buffer_size_force(&qemu, AHEAD);
+        forced.or_else(|_| sockopt::set_socket_send_buffer_size(&qemu, AHEAD)).unwrap_or_default();
+        Ok(qemu)
     }
 
     fn begin(&mut self, command: &str) -> Result<UnixStream, BridgeError> {
