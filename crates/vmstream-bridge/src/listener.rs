@@ -54,7 +54,10 @@ impl Listener {
 
     pub(crate) fn accept(&self) -> io::Result<Wire> {
         match self {
-            Self::Tcp(listener) => Wire::of_tcp(listener.accept()?.0),
+            Self::Tcp(listener) => {
+                let (stream, from) = listener.accept()?;
+                Wire::of_tcp(stream, from.ip())
+            }
             Self::Unix(listener, _) => Ok(Wire::Unix(listener.accept()?.0)),
         }
     }
@@ -94,5 +97,19 @@ mod tests {
         std::fs::write(&file, "mine").expect("a file");
         assert_eq!(listen(&file).expect_err("it is a file").kind(), io::ErrorKind::AddrInUse);
         assert_eq!(std::fs::read(&file).expect("it is there"), b"mine");
+    }
+    #[test]
+    fn who_is_gone_before_he_is_let_in_is_no_fault_of_the_listeners() {
+        let address: Address = "127.0.0.1:0".parse().expect("an address");
+        let (listener, Address::Tcp(address)) = Listener::bind(&address).expect("bound") else {
+            panic!("it is TCP");
+        };
+        let stranger = std::net::TcpStream::connect(address).expect("it listens");
+        // The connection is reset, not ended.
+        let at_once = Some(std::time::Duration::ZERO);
+        rustix::net::sockopt::set_socket_linger(&stranger, at_once).expect("set");
+        drop(stranger);
+
+        listener.accept().expect("somebody was there");
     }
 }

@@ -1,7 +1,7 @@
 //! The connection between the two hosts.
 
 use std::io::{self, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
+use std::net::{IpAddr, Shutdown, TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ impl Wire {
                 let mut failed = io::Error::from(io::ErrorKind::NotFound);
                 for each in text.to_socket_addrs()? {
                     match TcpStream::connect_timeout(&each, CONNECT) {
-                        Ok(stream) => return Self::of_tcp(stream),
+                        Ok(stream) => return Self::of_tcp(stream, each.ip()),
                         Err(error) => failed = error,
                     }
                 }
@@ -46,10 +46,11 @@ impl Wire {
         }
     }
 
-    /// A guest that stands still waits for small messages; and a host that is gone must be noticed.
-    pub(crate) fn of_tcp(stream: TcpStream) -> io::Result<Self> {
+    /// A guest that stands still waits for small messages; and a host that is gone must be noticed. The other side is not asked
+    /// for: it may be gone already, which is its own business.
+    pub(crate) fn of_tcp(stream: TcpStream, other_side: IpAddr) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        if stream.peer_addr()?.ip().is_loopback() {
+        if other_side.is_loopback() {
             // What waits there for long has left the processor's caches when it is read, and a guest that stands still waits.
             sockopt::set_socket_send_buffer_size(&stream, NEAR)?;
             sockopt::set_socket_recv_buffer_size(&stream, NEAR)?;
