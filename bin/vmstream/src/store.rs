@@ -21,8 +21,6 @@ pub(crate) struct Files {
 
 /// Bytes that are zero together or written together.
 const BLOCK: usize = 4096;
-/// Bytes that are read at once: what a processor's own cache holds.
-const PIECE: usize = 256 << 10;
 
 impl Files {
     fn offset(&self, page: u64) -> u64 {
@@ -72,7 +70,7 @@ impl Files {
 
     /// Takes the bytes of a ram frame.
     pub(crate) fn take(&mut self, reader: &mut Reader<Source>, ram: &Ram) -> anyhow::Result<()> {
-        let mut buffer = Piece::new(PIECE);
+        let mut buffer = Piece::new(Piece::BEST);
         let mut at = ram.offset;
         loop {
             let got = reader.read_ram(buffer.bytes())?;

@@ -34,14 +34,13 @@ fn describe(qom: &mut Qom<'_>, node: &Node, cpu: &mut Part) -> Result<(), ReadEr
     let Some(names) = qom.properties_of(&node.kind)? else { return Ok(()) };
     let tells = |name: &&str| rules::is_cpu_feature(name) || rules::CPU_IDENTITY.contains(name);
     let told: Vec<&str> = names.iter().map(String::as_str).filter(tells).collect();
-    // Every question takes QEMU a millisecond: what a feature is made of is asked where the feature is.
-    let (parts, whole): (Vec<&str>, _) =
-        told.into_iter().partition(|name| rules::cpu_feature_of(name).is_some());
-    let mut values = qom.get_all(&node.path, &whole)?;
-    let is_on = |name: &str| values.get(name).is_none_or(|value| value.as_bool() != Some(false));
-    let parts: Vec<&str> =
-        parts.into_iter().filter(|name| rules::cpu_feature_of(name).is_none_or(is_on)).collect();
-    values.extend(qom.get_all(&node.path, &parts)?);
+    let (of_vmx, others): (Vec<&str>, _) =
+        told.into_iter().partition(|name| rules::is_of_vmx(name));
+    let mut values = qom.get_all(&node.path, &others)?;
+    // Every question takes QEMU a millisecond, and a CPU has a hundred and more of these.
+    if values.get("vmx") != Some(&Json::Bool(false)) {
+        values.extend(qom.get_all(&node.path, &of_vmx)?);
+    }
     let mut features: Vec<String> = Vec::new();
     for (name, value) in values {
         if value.as_bool() == Some(true) && rules::is_cpu_feature(&name) {

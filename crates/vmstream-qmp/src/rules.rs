@@ -161,11 +161,11 @@ pub(crate) fn is_cpu_feature(name: &str) -> bool {
     !name.contains('_') && !NO_FEATURES.contains(&name)
 }
 
-/// The feature that one is a part of, and cannot be without.
+/// Whether a feature is a part of `vmx`, and cannot be on without it.
 ///
-/// Source: QEMU 7.2 and 10.0, `target/i386/cpu.c`, `feature_dependencies`, where every `vmx-…` hangs on `vmx`.
-pub(crate) fn cpu_feature_of(name: &str) -> Option<&'static str> {
-    name.starts_with("vmx-").then_some("vmx")
+/// Source: QEMU 7.2 and 10.0, `target/i386/cpu.c`, `feature_dependencies`.
+pub(crate) fn is_of_vmx(name: &str) -> bool {
+    name.starts_with("vmx-")
 }
 
 /// Whether a property is the host's business alone.

@@ -2,9 +2,6 @@
 
 /// Bytes of the kernel's pages.
 const PAGE: usize = 4096;
-/// Bytes that are best read or written at once: a processor's own cache holds them. For a longer piece of a file the kernel
-/// looks for free memory in runs as long, which at times takes three times as long as to write it.
-pub(crate) const PIECE: usize = 256 << 10;
 
 /// A buffer that begins in the middle of one of the kernel's pages.
 ///
@@ -25,6 +22,10 @@ pub struct Piece {
 }
 
 impl Piece {
+    /// Bytes that are best read or written at once: a processor's own cache holds them. For a longer piece of a file the kernel
+    /// looks for free memory in runs as long, which at times takes three times as long as to write it.
+    pub const BEST: usize = 256 << 10;
+
     /// Zeros, so many bytes of them.
     #[must_use]
     pub fn new(length: usize) -> Self {

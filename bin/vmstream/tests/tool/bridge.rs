@@ -144,6 +144,11 @@ fn begins(bed: &Bed, source: &mut Vm, address: &str) -> Child {
     sender
 }
 
+fn kill(signal: &str, child: &Child) {
+    let kill = Command::new("kill").args([signal, &child.id().to_string()]).status();
+    assert!(kill.is_ok_and(|status| status.success()));
+}
+
 fn counts_on(source: &mut Vm) {
     source.wait_status("running");
     let tick = source.tick().expect("it has counted");
@@ -190,8 +195,7 @@ fn who_interrupts_the_sender_keeps_the_guest() {
     let receiver = Receiver::start(&bed, &destination.monitor(), &["--listen", "127.0.0.1:0"]);
     let sender = begins(&bed, &mut source, &receiver.address);
 
-    let kill = Command::new("kill").args(["-INT", &sender.id().to_string()]).status();
-    assert!(kill.is_ok_and(|status| status.success()));
+    kill("-INT", &sender);
 
     let sent = Ran::of(sender.wait_with_output().expect("it ends")).fails(130).err;
     let error = "error: the guest runs on at the source (running): it was interrupted";
@@ -212,8 +216,7 @@ fn what_has_not_begun_ends_at_once() {
     let sender = { sender }.spawn().expect("the program runs");
     let _silent = deaf.accept().expect("it calls");
 
-    let kill = Command::new("kill").args(["-TERM", &sender.id().to_string()]).status();
-    assert!(kill.is_ok_and(|status| status.success()));
+    kill("-TERM", &sender);
 
     Ran::of(sender.wait_with_output().expect("it ends")).fails(143);
 }

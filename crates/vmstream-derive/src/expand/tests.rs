@@ -6,9 +6,15 @@ fn error(item: &str) -> Option<String> {
     record(&input).err().map(|error| error.to_string())
 }
 
+fn expect_refused(items: &[(&str, &str)]) {
+    for (item, why) in items {
+        assert_eq!(error(item).as_deref(), Some(*why), "{item}");
+    }
+}
+
 #[test]
 fn what_can_be_no_record_is_refused() {
-    let refused = [
+    expect_refused(&[
         ("struct A(u8);", "the fields of a record have names"),
         ("struct A;", "the fields of a record have names"),
         ("struct A<T> { a: T }", "a record has no parameters"),
@@ -16,15 +22,12 @@ fn what_can_be_no_record_is_refused() {
         ("union A { a: u8 }", "a record is a struct, or an enum without fields"),
         ("enum A { B(u8) }", "a symbol has no fields"),
         ("enum A { B { c: u8 } }", "a symbol has no fields"),
-    ];
-    for (item, why) in refused {
-        assert_eq!(error(item).as_deref(), Some(why), "{item}");
-    }
+    ]);
 }
 
 #[test]
 fn attributes_that_nobody_knows_are_refused() {
-    let refused = [
+    expect_refused(&[
         ("#[record(nam = \"a\")] struct A {}", "want name, version or source"),
         (
             "struct A { #[field(unti = \"ns\")] a: u8 }",
@@ -34,25 +37,19 @@ fn attributes_that_nobody_knows_are_refused() {
             "enum A { #[field(rename = \"b\")] B }",
             "no attribute of a field that `vmstream::record` knows",
         ),
-    ];
-    for (item, why) in refused {
-        assert_eq!(error(item).as_deref(), Some(why), "{item}");
-    }
+    ]);
 }
 
 #[test]
 fn values_of_attributes_have_their_types() {
-    let refused = [
+    expect_refused(&[
         ("#[record(name = a)] struct A {}", "expected string literal"),
         ("#[record(version = \"1\")] struct A {}", "expected integer literal"),
         ("struct A { #[field(unit = 1)] a: u8 }", "expected string literal"),
         ("struct A { #[field(since)] a: u8 }", "expected `=`"),
         ("struct A { #[field(max_len = \"1\")] a: String }", "expected integer literal"),
         ("struct A { #[field(bits(on = \"0\"))] a: u8 }", "expected integer literal"),
-    ];
-    for (item, why) in refused {
-        assert_eq!(error(item).as_deref(), Some(why), "{item}");
-    }
+    ]);
 }
 
 #[test]

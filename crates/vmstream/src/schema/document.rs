@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Field, Int, Schema, Struct, Type};
-use crate::value::{Map, Value, key_order};
+use crate::value::{Value, key_order};
 
 /// The meta-schema that our documents keep to.
 pub(super) const META: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -172,13 +172,15 @@ impl Entry<'_> {
             Self::OrNull(kind) => {
                 Value::List(vec![value_of(type_entries(kind)), value_of(null_entries())])
             }
-            Self::Flags(flags) => {
-                let flag = |(name, bit): &(String, u8)| (name.clone(), Value::from(*bit));
-                Value::Map(flags.iter().map(flag).collect::<Map>())
-            }
+            Self::Flags(flags) => bits(flags),
             Self::Literal(value) => literal(value),
         }
     }
+}
+
+/// Flags by name, each with its bit.
+pub(super) fn bits(flags: &[(String, u8)]) -> Value {
+    Value::Map(flags.iter().map(|(name, bit)| (name.clone(), Value::from(*bit))).collect())
 }
 
 /// The names of fields without default.

@@ -5,11 +5,11 @@
 //! ```
 
 use super::document::{
-    Entries, Entry, entries, field_entries, null_entries, required, type_entries,
+    Entries, Entry, bits, entries, field_entries, null_entries, required, type_entries,
 };
 use super::{Schema, Struct, Type};
 use crate::limits;
-use crate::value::{INT_MAX, INT_MIN, Map, Value, push_head, push_int, push_text};
+use crate::value::{INT_MAX, INT_MIN, Value, push_head, push_int, push_text};
 
 /// A document's bytes, and what decides whether a payload can hold it.
 #[derive(Debug, Default)]
@@ -109,7 +109,7 @@ impl Encoded {
             }
             Entry::Type(kind) => self.entries(type_entries(kind)),
             Entry::OrNull(kind) => self.either(kind),
-            Entry::Flags(flags) => self.flags(flags),
+            Entry::Flags(flags) => self.literal(&bits(flags)),
             Entry::Literal(value) => self.literal(value),
         }
     }
@@ -132,12 +132,6 @@ impl Encoded {
                 out.entries(field_entries(field));
             }
         });
-    }
-
-    fn flags(&mut self, flags: &[(String, u8)]) {
-        let flags: Map =
-            flags.iter().map(|(name, bit)| (name.clone(), Value::from(*bit))).collect();
-        self.literal(&Value::Map(flags));
     }
 
     fn literal(&mut self, value: &Value) {

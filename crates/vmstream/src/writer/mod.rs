@@ -19,7 +19,7 @@ use crate::message::{
     DeviceRecord, Hello, Index, Manifest, Message, Note, Pages, Request, Switch, Verdict,
     records_from,
 };
-use crate::piece::PIECE;
+use crate::piece::Piece;
 use crate::rule::Rule;
 use crate::schema::Schema;
 use crate::session::Session;
@@ -454,7 +454,7 @@ impl<W: Write> Writer<W> {
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         let offset = self.session.offset();
-        let mut pieces = bytes.chunks(PIECE);
+        let mut pieces = bytes.chunks(Piece::BEST);
         let written = pieces.try_for_each(|piece| self.out.write_all(piece));
         written.map_err(|source| WriteError::Io { offset, source })
     }

@@ -6,7 +6,7 @@ use super::{WriteError, Writer};
 use crate::broken::Broken;
 use crate::frame::Kind;
 use crate::message::{Checksums, IndexedRam, Message, RAM_PREFIX_BYTES, Ram};
-use crate::piece::{PIECE, Piece};
+use crate::piece::Piece;
 use crate::rule::Rule;
 
 /// Bytes from the beginning of a ram frame to its data.
@@ -54,7 +54,7 @@ impl<W: Write> Writer<W> {
 
     fn copy(&mut self, ram: &Ram, data: &mut impl Read) -> Result<Vec<u32>, WriteError> {
         let offset = self.offset();
-        let mut buffer = Piece::new(PIECE);
+        let mut buffer = Piece::new(Piece::BEST);
         let buffer = buffer.bytes();
         let (mut sums, mut left) = (Vec::new(), ram.length);
         while left > 0 {

@@ -23,7 +23,6 @@ const BYTES: u64 = 1 << 30;
 const HUGE: u64 = 4 << 30;
 const PAGE: usize = 4096;
 const CHUNK: u32 = 2 << 20;
-const PIECE: usize = 256 << 10;
 const ROUNDS: usize = 9;
 
 /// Streams with the devices of a real machine.
@@ -118,7 +117,7 @@ fn make_ram(path: &Path) -> Result<()> {
     let text = fs::read("/usr/bin/qemu-system-x86_64").context("QEMU is installed")?;
     let mut texts = text.chunks_exact(RUN).cycle();
     let mut noise = File::open("/dev/urandom")?;
-    let mut out = BufWriter::with_capacity(PIECE, File::create(path)?);
+    let mut out = BufWriter::with_capacity(Piece::BEST, File::create(path)?);
     let mut run = vec![0; RUN];
     for nth in 0..BYTES / RUN as u64 {
         match nth % 4 {
@@ -148,12 +147,12 @@ fn end<W: Write>(state: &State, writer: &mut Writer<W>) -> Result<()> {
 }
 
 fn write_pages(state: &State, ram: &Path, out: &Path) -> Result<()> {
-    let out = BufWriter::with_capacity(PIECE, File::create(out)?);
+    let out = BufWriter::with_capacity(Piece::BEST, File::create(out)?);
     let mut writer = begin(state, BYTES, out)?;
     let mut pages = PagesBuilder::new(0, PAGE, Encoding::Raw);
-    let (mut ram, mut piece, mut page) = (File::open(ram)?, Piece::new(PIECE), 0);
+    let (mut ram, mut piece, mut page) = (File::open(ram)?, Piece::new(Piece::BEST), 0);
     let piece = piece.bytes();
-    for _ in 0..BYTES / PIECE as u64 {
+    for _ in 0..BYTES / Piece::BEST as u64 {
         ram.read_exact(piece)?;
         for bytes in piece.chunks(PAGE) {
             pages.page(page, bytes);
