@@ -30,7 +30,7 @@ pub fn offer(mut bytes: &[u8]) -> Result<Vec<u8>, BridgeError> {
     assert_eq!(Offer::read(&mut &*written).expect("and read again"), offer);
     let contract = contract();
     let verdict = compare(&offer.contract, &contract).verdict();
-    Ok(Reply { contract, verdict }.write()?)
+    Ok(Reply { contract, verdict, user_networks: None }.write()?)
 }
 
 /// Reads a reply as a sender does.
@@ -71,7 +71,7 @@ pub fn samples() -> Result<[Vec<u8>; 3], BridgeError> {
     let capabilities = BTreeSet::from(["return-path".to_owned()]);
     let offer = Offer { contract: contract(), capabilities, only_asks: false };
     let verdict = compare(&offer.contract, &contract()).verdict();
-    let reply = Reply { contract: contract(), verdict };
+    let reply = Reply { contract: contract(), verdict, user_networks: Some(1) };
     Ok([offer.write()?, reply.write()?, said()?])
 }
 

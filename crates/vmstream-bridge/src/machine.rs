@@ -144,6 +144,12 @@ impl Machine {
         Ok(())
     }
 
+    /// Has the guest stand still.
+    pub(crate) fn pause(&mut self) -> Result<(), BridgeError> {
+        self.client.run("stop", json!({}))?;
+        Ok(())
+    }
+
     pub(crate) fn cancel(&mut self) -> Result<(), BridgeError> {
         self.client.run("migrate_cancel", json!({}))?;
         Ok(())

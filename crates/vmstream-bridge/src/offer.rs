@@ -54,7 +54,8 @@ impl Offer {
     pub(crate) fn read(input: &mut dyn Read) -> Result<Self, BridgeError> {
         let said = Said::read(input, Purpose::Contract)?;
         let no_note = BridgeError::Talk { what: "it does not say what it wants" };
-        let (capabilities, only_asks) = said.note.ok_or(no_note)?;
+        let broken = BridgeError::Talk { what: "what it wants makes no sense" };
+        let (capabilities, only_asks) = wanted(&said.note.ok_or(no_note)?).ok_or(broken)?;
         Ok(Self { contract: said.contract, capabilities, only_asks })
     }
 }
@@ -64,12 +65,18 @@ impl Offer {
 pub(crate) struct Reply {
     pub(crate) contract: Contract,
     pub(crate) verdict: Verdict,
+    /// Networks of the kind `user` that it has; not known of one that does not say so.
+    pub(crate) user_networks: Option<u32>,
 }
 
 impl Reply {
     pub(crate) fn write(&self) -> Result<Vec<u8>, WriteError> {
         let hello = Hello { purpose: Purpose::Answer, ..self.contract.hello() };
         let mut writer = Writer::new(Vec::new(), &hello)?;
+        if let Some(count) = self.user_networks {
+            let value = Value::Map(Map::new().with("user_networks", count));
+            writer.note(&Note { name: NOTE.to_owned(), value })?;
+        }
         writer.manifest(&self.contract.manifest())?;
         writer.verdict(&self.verdict)?;
         Ok(writer.finish()?.0)
@@ -78,7 +85,9 @@ impl Reply {
     pub(crate) fn read(input: &mut dyn Read) -> Result<Self, BridgeError> {
         let said = Said::read(input, Purpose::Answer)?;
         let none = BridgeError::Talk { what: "it gives no verdict" };
-        Ok(Self { contract: said.contract, verdict: said.verdict.ok_or(none)? })
+        let count = said.note.as_ref().and_then(|note| note.at("user_networks")?.as_u64());
+        let user_networks = count.and_then(|count| u32::try_from(count).ok());
+        Ok(Self { contract: said.contract, verdict: said.verdict.ok_or(none)?, user_networks })
     }
 }
 
@@ -86,7 +95,7 @@ impl Reply {
 struct Said {
     contract: Contract,
     verdict: Option<Verdict>,
-    note: Option<(BTreeSet<String>, bool)>,
+    note: Option<Value>,
 }
 
 impl Said {
@@ -102,10 +111,7 @@ impl Said {
                 }
                 Event::Manifest(given) => manifest = Some(given),
                 Event::Verdict(given) => verdict = Some(given),
-                Event::Note(given) if given.name == NOTE => {
-                    let broken = BridgeError::Talk { what: "what it wants makes no sense" };
-                    note = Some(wanted(&given.value).ok_or(broken)?);
-                }
+                Event::Note(given) if given.name == NOTE => note = Some(given.value),
                 Event::Abort(finding) => {
                     return Err(BridgeError::GaveUp { finding: Box::new(finding) });
                 }
@@ -164,7 +170,8 @@ mod tests {
         let offer = offer(CAPABILITIES);
         let written = offer.write().expect("it can be written");
         assert_eq!(Offer::read(&mut &*written).expect("it can be read"), offer);
-        let reply = Reply { contract: contract(2), verdict: Comparison::default().verdict() };
+        let verdict = Comparison::default().verdict();
+        let reply = Reply { contract: contract(2), verdict, user_networks: Some(1) };
         let written = reply.write().expect("it can be written");
         assert_eq!(Reply::read(&mut &*written).expect("it can be read"), reply);
     }

@@ -13,7 +13,7 @@ use vmstream::contract::Comparison;
 use vmstream::message::{Hello, Purpose};
 use vmstream::{Event, Finding, Writer};
 use vmstream_qmp::Contract;
-use vmstream_transcode::{Form, Way, from_vmstream_by};
+use vmstream_transcode::{Form, Way, from_vmstream_by, is_last_ahead};
 
 use crate::address::Address;
 use crate::door::{Caller, Door};
@@ -44,6 +44,9 @@ pub struct Receive {
     pub qmp: PathBuf,
     /// Where to wait for a sender.
     pub listen: Address,
+    /// Whether QEMU is given nothing of devices but what has been read from their records. If not, it loads them as they come, and
+    /// what was read must be the same.
+    pub from_records: bool,
     /// A socket at which others may read the stream, from whenever they come.
     pub watch: Option<PathBuf>,
 }
@@ -66,6 +69,7 @@ pub fn receive(
         return Err(BridgeError::NotWaiting { status });
     }
     let contract = machine.contract()?;
+    let networks = machine.user_networks()?;
     let at = |source| BridgeError::Address { address: options.listen.clone(), source };
     let watch = options.watch.as_ref().map(|path| {
         let at = |source| BridgeError::Address { address: Address::Unix(path.clone()), source };
@@ -84,7 +88,11 @@ pub fn receive(
             }
         };
         let comparison = judge(&mut machine, &contract, &offer);
-        let reply = Reply { contract: contract.clone(), verdict: comparison.verdict() };
+        let reply = Reply {
+            contract: contract.clone(),
+            verdict: comparison.verdict(),
+            user_networks: Some(networks).filter(|_| !options.from_records),
+        };
         if let Err(error) = say(&wire, reply.write()) {
             tell(News::Stranger(&error));
             continue;
@@ -97,7 +105,8 @@ pub fn receive(
             return Ok(Outcome::Refused);
         }
         drop(door);
-        return take(&mut machine, &contract, wire, (input, &mut watch)).map(Outcome::Moved);
+        let here = Here { contract, networks, ahead: !options.from_records };
+        return take(&mut machine, &here, wire, (input, &mut watch)).map(Outcome::Moved);
     }
 }
 
@@ -119,27 +128,38 @@ fn judge(machine: &mut Machine, contract: &Contract, offer: &Offer) -> Compariso
     comparison
 }
 
+/// What is known of the destination before a sender comes.
+struct Here {
+    contract: Contract,
+    /// Networks of the kind `user`.
+    networks: u32,
+    /// Whether it loads what has not been read yet.
+    ahead: bool,
+}
+
 /// What of the destination is not in its contract: where the host's part of a stream goes.
 struct Host {
     memory: Memory,
     /// Networks of the kind `user`.
     networks: u32,
+    /// Whether it loads what has not been read yet.
+    ahead: bool,
 }
 
 /// Takes the guest.
 fn take(
     machine: &mut Machine,
-    contract: &Contract,
+    here: &Here,
     wire: Wire,
     (input, watch): (BufReader<Wire>, &mut Option<Watch>),
 ) -> Result<String, BridgeError> {
     wire.set_write_patience(Some(ANSWERED))?;
-    let hello = Hello { purpose: Purpose::Answer, ..contract.hello() };
+    let hello = Hello { purpose: Purpose::Answer, ..here.contract.hello() };
     let mut answers = Writer::new(BufWriter::new(wire.try_clone()?), &hello)?;
     answers.flush()?;
     let taken = || {
         let memory = Memory::new(machine.blocks()?);
-        let host = Host { memory, networks: machine.user_networks()? };
+        let host = Host { memory, networks: here.networks, ahead: here.ahead };
         let qemu = machine.migrate_incoming()?;
         let ends = carry(&qemu, &host, &wire, (input, watch), &mut answers);
         outcome(machine, ends)
@@ -174,19 +194,18 @@ fn carry(
     (input, watch): (BufReader<Wire>, &mut Option<Watch>),
     answers: &mut Writer<BufWriter<Wire>>,
 ) -> Ends {
-    let has_ended = AtomicBool::new(false);
+    let (has_ended, has_all) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
         let (over, is_over) = channel::<()>();
-        let has_ended = &has_ended;
+        let (has_ended, has_all) = (&has_ended, &has_all);
         let state = scope.spawn(move || {
             let _over = over;
-            let ended = state(qemu, host, input, watch);
+            let ended = state(qemu, host, input, (watch, has_all));
             let at_fault = ended.as_ref().is_err_and(|error| !is_broken_pipe(error));
             let is_first = at_fault && !has_ended.load(Ordering::SeqCst);
-            if ended.is_err() {
-                // QEMU must not wait for more.
-                drop(qemu.shutdown(Shutdown::Both));
-            }
+            // QEMU must not wait for more. If it has all, what it says decides where the guest is.
+            let has_all = ended.is_ok() || has_all.load(Ordering::SeqCst);
+            drop(qemu.shutdown(if has_all { Shutdown::Write } else { Shutdown::Both }));
             (ended, is_first)
         });
         let shut = qemu.try_clone().map_err(BridgeError::from);
@@ -211,12 +230,16 @@ fn state(
     qemu: &UnixStream,
     host: &Host,
     input: BufReader<Wire>,
-    watch: &mut Option<Watch>,
+    (watch, has_all): (&mut Option<Watch>, &AtomicBool),
 ) -> Result<(), BridgeError> {
     let out = BufWriter::with_capacity(BUFFER, qemu.try_clone()?);
     let way = Way {
         form: Form::Same,
+        ahead: host.ahead,
         seen: &mut |epoch, event| {
+            if host.ahead && is_last_ahead(event) {
+                has_all.store(true, Ordering::SeqCst);
+            }
             if let Some(watch) = watch {
                 watch.event(epoch, event);
             }
@@ -239,11 +262,10 @@ fn outcome(machine: &mut Machine, ends: Ends) -> Result<String, BridgeError> {
         Err(error) if !is_streams_fault => return Err(error),
         Ok(Some(0)) => {
             let status = started(machine)?;
-            let unconfirmed = |error| BridgeError::Unconfirmed {
-                status: status.clone(),
-                source: Box::new(error),
+            return match state {
+                Ok(()) => Ok(status),
+                Err(error) => Err(unconfirmed(machine, status, error)),
             };
-            return state.map_err(unconfirmed).map(|()| status.clone());
         }
         Ok(Some(code)) => format!("it took the stream and failed ({code})"),
         Ok(None) | Err(_) => "it ended the connection".to_owned(),
@@ -254,6 +276,16 @@ fn outcome(machine: &mut Machine, ends: Ends) -> Result<String, BridgeError> {
     let said = machine.progress().ok().and_then(|progress| progress.error);
     let why = said.unwrap_or_else(|| format!("{by_qemu}; its standard error may say more"));
     Err(BridgeError::Qemu { who: "the destination's QEMU", why })
+}
+
+/// Of a guest that has arrived before its stream broke. If the connection is gone, its source may run it, too, and here it stands
+/// still until somebody has looked.
+fn unconfirmed(machine: &mut Machine, mut status: String, error: BridgeError) -> BridgeError {
+    let is_cut = matches!(error, BridgeError::Transcode(vmstream_transcode::Error::Read(_)));
+    if is_cut && status == "running" && machine.pause().is_ok() {
+        "paused".clone_into(&mut status);
+    }
+    BridgeError::Unconfirmed { status, source: Box::new(error) }
 }
 
 /// Waits until QEMU has the guest as the source had it.

@@ -112,7 +112,10 @@ pub fn send(
         return Ok(Outcome::WouldMove);
     }
     let turned_on: Vec<_> = offer.capabilities.difference(&capabilities).cloned().collect();
-    let job = Job { options, offer: &offer, verdict: &reply.verdict, wire: &wire };
+    let networks = machine.user_networks()?;
+    // What the destination leaves out cannot be handed on before it is known what it is.
+    let ahead = reply.user_networks.filter(|there| networks <= *there).map(|_| Arc::default());
+    let job = Job { options, offer: &offer, verdict: &reply.verdict, ahead, wire: &wire };
     options.stop.store(false, Ordering::SeqCst);
     let begun = set_up(&mut machine, options, &turned_on).and_then(|()| machine.migrate());
     let sent = match begun {
@@ -181,6 +184,9 @@ struct Job<'a> {
     options: &'a Send,
     offer: &'a Offer,
     verdict: &'a Verdict,
+    /// Whether devices are handed on before they are understood, and then whether the last of it has been: the guest may have
+    /// been started.
+    ahead: Option<Arc<AtomicBool>>,
     wire: &'a Wire,
 }
 
@@ -229,16 +235,22 @@ impl Job<'_> {
             contract: self.offer.contract.attributes.clone(),
             verdict: Some(self.verdict.clone()),
             manifest: Arc::clone(manifest),
+            ahead: self.ahead.clone(),
             aborts: true,
             ..Options::default()
         };
         let out = BufWriter::with_capacity(BUFFER, self.wire.try_clone()?);
         let sent = to_vmstream(&mut &*qemu, out, &options);
-        if sent.is_err() {
+        if sent.is_err() && !self.may_have_started() {
             drop(qemu.shutdown(Shutdown::Both));
         }
         sent?;
         Ok(())
+    }
+
+    /// Whether the destination's QEMU has all that it needs to start the guest. What fails then must not have it run here, too.
+    fn may_have_started(&self) -> bool {
+        self.ahead.as_ref().is_some_and(|over| over.load(Ordering::SeqCst))
     }
 
     /// Waits until the guest has gone, or cannot go.
@@ -260,7 +272,9 @@ impl Job<'_> {
             let progress = machine.progress()?;
             let has_failed = |end: &Option<Result<(), BridgeError>>| matches!(end, Some(Err(_)));
             if progress.has_failed() || has_failed(&state) || has_failed(&answers) {
-                let late = over.is_some_and(|over| over.elapsed() > Duration::from_secs(2));
+                let is_open = self.may_have_started() && answers.is_none();
+                let patience = if is_open { END } else { Duration::from_secs(2) };
+                let late = over.is_some_and(|over| over.elapsed() > patience);
                 // What the other side and QEMU say of it comes last, and says most.
                 if late || has_failed(&answers) && progress.has_failed() {
                     return Err(reason(progress, state, answers));
@@ -279,7 +293,8 @@ impl Job<'_> {
                     return Err(reason(progress, state, answers));
                 }
             }
-            if self.options.stop.load(Ordering::SeqCst) && !progress.is_postcopy() {
+            let is_bound = progress.is_postcopy() || self.may_have_started();
+            if self.options.stop.load(Ordering::SeqCst) && !is_bound {
                 return Err(BridgeError::Stopped);
             }
             let is_due = self.options.postcopy.is_some_and(|passes| progress.pass > passes);
@@ -306,7 +321,8 @@ mod tests {
         let capabilities = BTreeSet::new();
         let offer = Offer { contract: contract(1), capabilities, only_asks: false };
         let verdict = Verdict { accepted, findings };
-        let judged = judged(&offer, &Reply { contract: contract(vcpus), verdict });
+        let judged =
+            judged(&offer, &Reply { contract: contract(vcpus), verdict, user_networks: None });
         judged.refusals.iter().map(ToString::to_string).collect()
     }
 

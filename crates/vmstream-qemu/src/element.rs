@@ -32,6 +32,19 @@ pub trait Sink {
     ///
     /// Ends the reading, which reports it as [`crate::ReadError::Sink`].
     fn event(&mut self, range: Range<u64>, event: &Event<'_>) -> io::Result<()>;
+
+    /// Takes bytes of devices as they arrive, before their events: these wait for the description, which comes last. The end marker
+    /// and what is behind it come behind the events of all devices, as the last of it.
+    ///
+    /// Nothing of a stream without a description need come.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sink::event`].
+    fn ahead(&mut self, bytes: &[u8], is_last: bool) -> io::Result<()> {
+        let _ = (bytes, is_last);
+        Ok(())
+    }
 }
 
 impl<F: FnMut(Range<u64>, &Event<'_>) -> io::Result<()>> Sink for F {

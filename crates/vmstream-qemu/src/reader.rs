@@ -157,6 +157,16 @@ impl<'s> Session<'s> {
         self.sink.event(range, event).map_err(|source| ReadError::Sink { offset, source })
     }
 
+    /// Hands on bytes that have been read and not understood yet, up to `offset`.
+    pub(crate) fn emit_ahead(
+        &mut self,
+        bytes: &[u8],
+        offset: u64,
+        is_last: bool,
+    ) -> Result<(), ReadError> {
+        self.sink.ahead(bytes, is_last).map_err(|source| ReadError::Sink { offset, source })
+    }
+
     pub(crate) fn page_mask(&self) -> u64 {
         self.page_bytes.saturating_sub(1)
     }

@@ -19,6 +19,7 @@ pub(crate) fn read(session: &mut Session<'_>, input: &mut Input<'_>) -> Result<(
     let start = input.offset();
     let mut held = Vec::new();
     let mut search = Search { ahead: session.ahead.take(), ..Search::default() };
+    let mut told = 0;
     let found = loop {
         let some = input.some()?;
         if some.is_empty() {
@@ -27,8 +28,14 @@ pub(crate) fn read(session: &mut Session<'_>, input: &mut Input<'_>) -> Result<(
         held.extend_from_slice(some);
         let count = some.len();
         input.consume(count);
-        if let Some(found) = search.look(&held, start) {
-            break Some(found);
+        let found = search.look(&held, start);
+        let certain = found.as_ref().map_or(search.certain(), |(at, _)| at.saturating_sub(1));
+        if let Some(new) = held.get(told..certain).filter(|new| !new.is_empty()) {
+            session.emit_ahead(new, start.saturating_add(len64(certain)), false)?;
+            told = certain;
+        }
+        if found.is_some() {
+            break found;
         }
         if len64(held.len()) > STATE_BYTES {
             let found = len64(held.len());
@@ -40,6 +47,10 @@ pub(crate) fn read(session: &mut Session<'_>, input: &mut Input<'_>) -> Result<(
     let bytes = held.get(..elements).unwrap_or_default();
     let mut part = Part { session, bytes, base: start, own, next: 0, nesting: Nesting::Outer };
     let used = part.elements()?;
+    if found.is_some() {
+        let rest = held.get(told..).unwrap_or_default();
+        session.emit_ahead(rest, start.saturating_add(len64(held.len())), true)?;
+    }
     let behind = held.get(used..).unwrap_or_default();
     let at = start.saturating_add(len64(used));
     // What was found has been read: it is not read again where it stands.
@@ -145,6 +156,8 @@ struct Search {
     from: usize,
     /// Where descriptions may have begun that were not complete yet.
     pending: Vec<usize>,
+    /// Whether there were too many of them: any might have been the one.
+    overlooked: bool,
     /// A description that has been read, and where it stands.
     ahead: Option<(u64, Description)>,
 }
@@ -159,11 +172,12 @@ impl Search {
         let ready = held.len().saturating_sub(7);
         for at in memmem::find_iter(rest, &[END, DESCRIPTION]) {
             let at = self.from.saturating_add(at);
-            if at < ready
-                && held.get(at.saturating_add(6)) == Some(&b'{')
-                && self.pending.len() < PENDING
-            {
-                self.pending.push(at);
+            if at < ready && held.get(at.saturating_add(6)) == Some(&b'{') {
+                if self.pending.len() < PENDING {
+                    self.pending.push(at);
+                } else {
+                    self.overlooked = true;
+                }
             }
         }
         self.from = ready.max(self.from);
@@ -185,6 +199,11 @@ impl Search {
             }
         }
         None
+    }
+
+    /// How many bytes of all that was looked at stand before the end marker for certain.
+    fn certain(&self) -> usize {
+        if self.overlooked { 0 } else { self.pending.first().copied().unwrap_or(self.from) }
     }
 
     fn description(&mut self, json: &[u8], offset: u64) -> Option<Description> {

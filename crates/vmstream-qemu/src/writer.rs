@@ -55,6 +55,11 @@ impl<W: Write> Writer<W> {
         Self { blocks: blocks.into_iter().map(Into::into).collect(), ..Self::new(out) }
     }
 
+    /// What is written to.
+    pub const fn get_mut(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// What was written to.
     pub fn into_inner(self) -> W {
         self.out

@@ -7,6 +7,7 @@ use vmstream::{Event, Finding, Reader};
 use vmstream_qemu::SectionHead;
 
 use crate::error::Error;
+use crate::given::Piece;
 use crate::op::NOTE;
 use crate::precopy::Precopy;
 use crate::queue::Queue;
@@ -32,7 +33,13 @@ pub enum Form {
 ///
 /// [`Error`]: what was written then is no whole stream. [`Error::Moved`] if only [`Form::Precopy`] can be written.
 pub fn from_vmstream<R: Read, W: Write>(source: R, out: W, form: Form) -> Result<W, Error> {
-    let way = Way { form, seen: &mut |_, _| Ok(()), renamed: &|_| None, is_left_out: &|_| false };
+    let way = Way {
+        form,
+        ahead: true,
+        seen: &mut |_, _| Ok(()),
+        renamed: &|_| None,
+        is_left_out: &|_| false,
+    };
     from_vmstream_by(source, out, way)
 }
 
@@ -43,6 +50,9 @@ pub type Seen<'a> = dyn FnMut(u32, &Event) -> Result<(), Box<Finding>> + 'a;
 pub struct Way<'a> {
     /// Which of QEMU's.
     pub form: Form,
+    /// Whether bytes are handed on as soon as they are there, and their records compared with them: see [`crate::Options::ahead`].
+    /// If not, records are all that is written.
+    pub ahead: bool,
     /// Sees each event before it is written, and can refuse it.
     pub seen: &'a mut Seen<'a>,
     /// What a block of memory is called there, if not as here.
@@ -57,7 +67,7 @@ pub struct Way<'a> {
 ///
 /// As [`from_vmstream`].
 pub fn from_vmstream_by<R: Read, W: Write>(source: R, out: W, way: Way<'_>) -> Result<W, Error> {
-    let Way { form, seen, renamed, is_left_out } = way;
+    let Way { form, ahead, seen, renamed, is_left_out } = way;
     let mut reader = Reader::new(source);
     let mut queue = Queue::new(renamed, is_left_out);
     let mut target = match form {
@@ -78,6 +88,13 @@ pub fn from_vmstream_by<R: Read, W: Write>(source: R, out: W, way: Way<'_>) -> R
                 queue.learn(&note.value, reader.metadata_bytes().len())?;
                 queue.run(&mut target)?;
                 target.flush()?;
+            }
+            Event::Note(note) if Piece::is_in(&note) => {
+                let piece =
+                    Piece::of_note(&note).ok_or_else(|| Error::notes("a note is broken"))?;
+                if ahead {
+                    target.ahead(piece.bytes)?;
+                }
             }
             Event::Pages(pages) => {
                 target.pages(&pages, queue.take_odd())?;

@@ -5,11 +5,12 @@ use std::io::Write;
 use vmstream_qemu::{Command, Event, Page, RamRecord, SectionKind, Structure, Writer};
 
 use crate::error::Error;
+use crate::given::Given;
 use crate::op::Op;
 
 /// Writes step by step what the notes say.
 pub(crate) struct Same<W> {
-    writer: Writer<W>,
+    writer: Writer<Given<W>>,
     page_bytes: u64,
     zeros: Vec<u8>,
     /// Whether pages can stand here: in a section of memory.
@@ -24,7 +25,7 @@ pub(crate) struct Same<W> {
 impl<W: Write> Same<W> {
     pub(crate) fn new(out: W) -> Self {
         Self {
-            writer: Writer::new(out),
+            writer: Writer::new(Given::new(out)),
             page_bytes: 4096,
             zeros: vec![0; 4096],
             in_memory: false,
@@ -44,7 +45,7 @@ impl<W: Write> Same<W> {
     }
 
     pub(crate) fn into_inner(self) -> W {
-        self.writer.into_inner()
+        self.writer.into_inner().into_inner()
     }
 
     pub(crate) fn step(&mut self, op: Op) -> Result<(), Error> {
@@ -94,6 +95,11 @@ impl<W: Write> Same<W> {
         }
     }
 
+    /// Hands on bytes of steps that follow.
+    pub(crate) fn ahead(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.writer.get_mut().give(bytes)
+    }
+
     pub(crate) fn body(&mut self, structure: &Structure) -> Result<(), Error> {
         self.event(&Event::Device(structure))
     }
@@ -122,7 +128,8 @@ impl<W: Write> Same<W> {
     }
 
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
-        self.flush_description()
+        self.flush_description()?;
+        self.writer.get_mut().expect_written()
     }
 
     /// Hands on all that has been written: the other end of a connection waits for it.

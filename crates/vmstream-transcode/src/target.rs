@@ -39,6 +39,15 @@ impl<W: Write> Target<W> {
         }
     }
 
+    /// Bytes of steps that follow, for a machine that can load them meanwhile.
+    pub(crate) fn ahead(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::Same(same) => same.ahead(bytes),
+            // What it writes is in another order.
+            Self::Precopy(_) => Ok(()),
+        }
+    }
+
     pub(crate) fn body(&mut self, structure: &vmstream_qemu::Structure) -> Result<(), Error> {
         match self {
             Self::Same(same) => same.body(structure),

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use vmstream::Writer;
@@ -56,6 +57,10 @@ pub struct Options {
     pub verdict: Option<Verdict>,
     /// Filled with the manifest as soon as it has been written.
     pub manifest: Arc<OnceLock<Manifest>>,
+    /// Whether what devices send is handed on as it comes, too, before it is understood, for somebody who has it loaded meanwhile;
+    /// and where it is said that the last of it has been handed on. It is when all of it has been taken apart, and put together to
+    /// the same bytes.
+    pub ahead: Option<Arc<AtomicBool>>,
     /// Whether a stream that cannot be finished ends with a frame that says why, for whoever reads it at the same time.
     pub aborts: bool,
 }
@@ -76,6 +81,7 @@ impl Default for Options {
             contract: Vec::new(),
             verdict: None,
             manifest: Arc::default(),
+            ahead: None,
             aborts: false,
         }
     }

@@ -84,6 +84,11 @@ struct ReceiveArgs {
     /// A socket to be made, at which others may read the stream, from whenever they come
     #[arg(long, value_name = "SOCKET")]
     watch: Option<PathBuf>,
+    /// Load devices from their records alone, for senders that are not trusted: the guest stands still for some 10 ms longer
+    ///
+    /// Otherwise QEMU loads devices as they come, while their records are on the way; what is in these must be the same.
+    #[arg(long)]
+    from_records: bool,
     #[command(flatten)]
     told: Told,
 }
@@ -140,7 +145,8 @@ fn interrupts() -> anyhow::Result<Arc<AtomicBool>> {
 
 fn receive(args: &ReceiveArgs) -> anyhow::Result<ExitCode> {
     let (qmp, listen) = (args.qmp.clone(), args.listen.clone());
-    let options = Receive { qmp, listen, watch: args.watch.clone() };
+    let (watch, from_records) = (args.watch.clone(), args.from_records);
+    let options = Receive { qmp, listen, from_records, watch };
     let mut teller = Teller::new(&args.told);
     let outcome = vmstream_bridge::receive(&options, &mut |news| teller.tell(&news))?;
     teller.end(&outcome, |status| {

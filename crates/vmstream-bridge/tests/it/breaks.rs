@@ -10,7 +10,7 @@ use serde_json::json;
 use vmstream_bridge::{Address, Outcome, Send};
 
 use crate::bed::{self, Bed, Machine, Vm};
-use crate::sides::{Fault, Receiver, hangs_up, network, plain, sent, told};
+use crate::sides::{Fault, Receiver, ends_behind_the_last, hangs_up, network, plain, sent, told};
 
 fn pair(dir: &Path) -> (Vm, Vm) {
     let qemu = &Bed::get().new;
@@ -53,6 +53,24 @@ fn breaks(fault: Fault, by_sender: &[&str], by_receiver: &[&str]) {
 #[test]
 fn a_network_that_ends_leaves_the_guest_where_it_is() {
     breaks(Fault::Ends, &["F-14", "Connection reset"], &["F-14", "Connection reset"]);
+}
+
+#[test]
+fn a_guest_that_arrives_when_nobody_can_say_so_runs_at_one_side_only() {
+    let dir = bed::directory();
+    let (source, mut destination) = pair(dir.path());
+    let receiver = Receiver::start(&destination.monitor());
+    let through = ends_behind_the_last(&receiver.address);
+    let sent = sent(&plain(&source.monitor(), &through));
+    let error = told(&sent.ended.expect_err("it does not learn of it"));
+    assert!(error.starts_with("the guest runs on at the source (running): "), "{error}");
+    let error = told(&receiver.end().0.expect_err("its source is gone"));
+    assert!(
+        error.starts_with("the guest is here (paused), and its source may not know"),
+        "{error}"
+    );
+    destination.wait_status("paused");
+    goes_another_time(source, dir.path());
 }
 
 #[test]
@@ -184,8 +202,12 @@ fn what_cannot_go_through_here_is_said_before_anybody_is_asked() {
         refused(&source),
         "capability multifd cannot be bridged: turn it off (migrate_set_capability multifd off)"
     );
-    let options =
-        vmstream_bridge::Receive { qmp: source.monitor(), listen: nobody.clone(), watch: None };
+    let options = vmstream_bridge::Receive {
+        qmp: source.monitor(),
+        listen: nobody.clone(),
+        watch: None,
+        from_records: false,
+    };
     let error = vmstream_bridge::receive(&options, &mut |_| {}).expect_err("it has a guest");
     assert_eq!(
         told(&error),

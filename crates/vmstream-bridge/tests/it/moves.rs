@@ -1,5 +1,7 @@
 //! After each migration the guest counts on, and a checksum of its memory is right.
 
+use std::path::Path;
+
 use vmstream_bridge::{Outcome, Send};
 
 use crate::bed::{self, Bed, Machine, Qemu, Vm};
@@ -7,10 +9,20 @@ use crate::sides::{Receiver, Sent, plain, sent, told};
 
 /// Moves a guest that counts; it counts on at the destination.
 fn moves(from: &Qemu, to: &Qemu, machine: Machine, change: impl FnOnce(Send) -> Send) -> Sent {
+    moves_to(Receiver::start, from, to, machine, change)
+}
+
+fn moves_to(
+    start: impl FnOnce(&Path) -> Receiver,
+    from: &Qemu,
+    to: &Qemu,
+    machine: Machine,
+    change: impl FnOnce(Send) -> Send,
+) -> Sent {
     let dir = bed::directory();
     let mut source = Vm::counting(from, machine, dir.path());
     let mut destination = Vm::waiting(to, machine, dir.path(), "destination");
-    let receiver = Receiver::start(&destination.monitor());
+    let receiver = start(&destination.monitor());
     let options = change(plain(&source.monitor(), &receiver.address));
     let sent = sent(&options);
     let (received, verdict) = receiver.end();
@@ -40,6 +52,13 @@ fn a_guest_of_7_2_moves() {
 fn a_guest_of_10_0_moves() {
     let qemu = &Bed::get().new;
     moves(qemu, qemu, Machine::Q35, |options| options);
+}
+
+#[test]
+fn a_guest_moves_to_who_loads_nothing_but_records() {
+    let Bed { old, new, .. } = Bed::get();
+    moves_to(Receiver::careful, old, old, Machine::Q35, |options| options);
+    moves_to(Receiver::careful, old, new, Machine::Pc, |options| options);
 }
 
 #[test]

@@ -5,11 +5,14 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use vmstream::Event;
 use vmstream::contract::Comparison;
+use vmstream::message::Note;
 use vmstream_bridge::{
     Address, BridgeError, News, Outcome, Progress, Receive, Send, Summary, receive, send,
 };
@@ -31,14 +34,25 @@ impl Receiver {
 
     /// Starts one that waits at a socket.
     pub(crate) fn at(qmp: &Path, socket: &Path) -> Self {
-        Self::of(Receive { qmp: qmp.into(), listen: Address::Unix(socket.into()), watch: None })
+        Self::of(Receive {
+            qmp: qmp.into(),
+            listen: Address::Unix(socket.into()),
+            watch: None,
+            from_records: false,
+        })
     }
 
     /// The same, with onlookers at that socket.
     pub(crate) fn watched(qmp: &Path, watch: Option<&Path>) -> Self {
         let listen = "127.0.0.1:0".parse().expect("an address");
         let watch = watch.map(Path::to_owned);
-        Self::of(Receive { qmp: qmp.to_owned(), listen, watch })
+        Self::of(Receive { qmp: qmp.to_owned(), listen, watch, from_records: false })
+    }
+
+    /// One that loads what has been read, and nothing else.
+    pub(crate) fn careful(qmp: &Path) -> Self {
+        let listen = "127.0.0.1:0".parse().expect("an address");
+        Self::of(Receive { qmp: qmp.to_owned(), listen, watch: None, from_records: true })
     }
 
     fn of(options: Receive) -> Self {
@@ -108,10 +122,51 @@ pub(crate) fn hangs_up(to: &Path) -> Address {
     Address::Unix(path)
 }
 
-/// Gives what it reads to somebody else, too.
-struct Tee<'a>(&'a UnixStream, &'a UnixStream);
+/// A network that ends as soon as the destination's QEMU has all that it needs, and that lets nothing back from when it first got
+/// something ahead: nobody at the source learns that the guest has arrived.
+pub(crate) fn ends_behind_the_last(to: &Address) -> Address {
+    let Address::Tcp(to) = to.clone() else { panic!("{to} is no address of a network") };
+    let listener = TcpListener::bind("127.0.0.1:0").expect("it can listen");
+    let address = listener.local_addr().expect("an address").to_string();
+    thread::spawn(move || {
+        let (near, _) = listener.accept().expect("a sender");
+        let far = TcpStream::connect(to).expect("a receiver");
+        let (mut back, mut there) =
+            (far.try_clone().expect("a clone"), near.try_clone().expect("a clone"));
+        let silent = Arc::new(AtomicBool::new(false));
+        let mute = Arc::clone(&silent);
+        thread::spawn(move || {
+            let mut some = [0; 4096];
+            while let Ok(count @ 1..) = back.read(&mut some) {
+                if !mute.load(Ordering::SeqCst) {
+                    there.write_all(&some[..count]).expect("the sender listens");
+                }
+            }
+        });
+        for _offer_and_state in 0..2 {
+            let mut reader = vmstream::Reader::new(Tee(&near, &far));
+            while let Ok(Some(event)) = reader.next_event() {
+                let is_ahead = |note: &Note| note.name == "qemu-ahead";
+                if matches!(&event, Event::Note(note) if is_ahead(note)) {
+                    silent.store(true, Ordering::SeqCst);
+                }
+                if vmstream_transcode::is_last_ahead(&event) {
+                    drop((near.shutdown(Shutdown::Both), far.shutdown(Shutdown::Write)));
+                    return;
+                }
+            }
+        }
+    });
+    Address::Tcp(address)
+}
 
-impl io::Read for Tee<'_> {
+/// Gives what it reads to somebody else, too.
+struct Tee<'a, S>(&'a S, &'a S);
+
+impl<'a, S> io::Read for Tee<'a, S>
+where
+    &'a S: io::Read + io::Write,
+{
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.0.read(buffer)?;
         self.1.write_all(&buffer[..read])?;

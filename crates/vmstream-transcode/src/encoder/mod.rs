@@ -5,6 +5,7 @@ mod memory;
 
 use std::io::{self, Write};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use vmstream::contract::{Attribute, Policy};
@@ -20,6 +21,7 @@ use self::apart::Apart;
 use crate::device::{Devices, Part};
 use crate::error::Error;
 use crate::gather::Gather;
+use crate::given::Piece;
 use crate::groups::{groups, weight};
 use crate::layout::Layout;
 use crate::op::{NOTE, Op};
@@ -56,6 +58,9 @@ pub(crate) struct Encoder<W> {
     written: Arc<OnceLock<Manifest>>,
     /// Whether somebody at the other end waits for what has come.
     live: bool,
+    /// Whether something of what follows has been given before it is understood.
+    gives: bool,
+    ahead: Option<Arc<AtomicBool>>,
     section: Option<SectionHead>,
     /// Whether the manifest has been written.
     described: bool,
@@ -71,6 +76,16 @@ impl<W: Write> Sink for Encoder<W> {
     fn event(&mut self, range: Range<u64>, event: &Event<'_>) -> io::Result<()> {
         self.at = range.start;
         self.take(event).map_err(|error| {
+            self.failed = Some(error);
+            io::Error::other("no stream of ours")
+        })
+    }
+
+    fn ahead(&mut self, bytes: &[u8], is_last: bool) -> io::Result<()> {
+        if self.ahead.is_none() {
+            return Ok(());
+        }
+        self.give(bytes, is_last).map_err(|error| {
             self.failed = Some(error);
             io::Error::other("no stream of ours")
         })
@@ -96,6 +111,8 @@ impl<W: Write> Encoder<W> {
             verdict: options.verdict.clone(),
             written: Arc::clone(&options.manifest),
             live,
+            gives: false,
+            ahead: options.ahead.clone(),
             section: None,
             described: false,
             switched: false,
@@ -181,6 +198,24 @@ impl<W: Write> Encoder<W> {
             return Ok(());
         }
         self.flush_ops()?;
+        Ok(self.writer.flush()?)
+    }
+
+    /// Writes bytes whose steps follow, behind all steps before them.
+    fn give(&mut self, bytes: &[u8], is_last: bool) -> Result<(), Error> {
+        if !self.gives {
+            self.gives = true;
+            self.flush_pages()?;
+            self.flush_ops()?;
+        }
+        let mut pieces = bytes.chunks(PIECE).peekable();
+        while let Some(piece) = pieces.next() {
+            let piece = Piece { bytes: piece, is_last: is_last && pieces.peek().is_none() };
+            self.writer.note(&piece.to_note())?;
+        }
+        if let Some(over) = self.ahead.as_ref().filter(|_| is_last) {
+            over.store(true, Ordering::SeqCst);
+        }
         Ok(self.writer.flush()?)
     }
 

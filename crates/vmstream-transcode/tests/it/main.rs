@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stderr, reason = "what was measured is shown with --nocapture")]
 
+mod ahead;
 #[path = "../../../vmstream-qemu/tests/it/bed/mod.rs"]
 #[expect(dead_code, reason = "other tests use the rest of it")]
 mod bed;
