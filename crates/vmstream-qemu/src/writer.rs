@@ -1,6 +1,6 @@
 //! Writes a stream from the events of a reader, or from events of one's own.
 
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 
 use crate::element::{
     BlockHead, COMMAND, CONFIGURATION, Command, DESCRIPTION, END, Event, FOOTER, MAGIC, Page,
@@ -114,6 +114,35 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    /// Writes the records of pages, with their data or as zeros if they have none. An output that takes several slices gets them
+    /// with one call, and data is not copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::event`].
+    pub fn pages(&mut self, pages: &[(Page, Option<&[u8]>)]) -> Result<(), WriteError> {
+        self.scratch.clear();
+        let mut parts = Vec::new();
+        for (page, data) in pages {
+            let flag = if data.is_some() { ram::PAGE } else { ram::ZERO };
+            page_head(&self.blocks, page, flag, &mut self.scratch)?;
+            match data {
+                Some(data) => parts.push((self.scratch.len(), *data)),
+                None => self.scratch.push(0),
+            }
+        }
+        let mut slices = Vec::with_capacity(parts.len().saturating_mul(2).saturating_add(1));
+        let mut rest = &*self.scratch;
+        for (end, data) in parts {
+            let start = self.scratch.len().saturating_sub(rest.len());
+            let (heads, behind) = rest.split_at(end.saturating_sub(start).min(rest.len()));
+            slices.extend([IoSlice::new(heads), IoSlice::new(data)]);
+            rest = behind;
+        }
+        slices.push(IoSlice::new(rest));
+        Ok(write_all_vectored(&mut self.out, &mut slices)?)
+    }
+
     fn ram(&mut self, record: &RamRecord<'_>) -> Result<(), WriteError> {
         let out = &mut self.scratch;
         let mut data: &[u8] = &[];
@@ -191,6 +220,21 @@ fn block_head(head: &BlockHead, out: &mut Vec<u8>) -> Result<(), WriteError> {
         out.extend(mapped.version.to_be_bytes());
         for number in [mapped.page_bytes, mapped.bitmap_offset, mapped.pages_offset] {
             out.extend(number.to_be_bytes());
+        }
+    }
+    Ok(())
+}
+
+/// What [`Write::write_all`] is to [`Write::write`].
+fn write_all_vectored(out: &mut impl Write, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    // Who writes nothing of an empty slice has not refused it.
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        match out.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => IoSlice::advance_slices(&mut slices, count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())

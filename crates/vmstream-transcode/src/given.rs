@@ -1,6 +1,6 @@
 //! Bytes of QEMU's stream that are handed on before it is known what they mean.
 
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 
 use vmstream::message::Note;
 use vmstream::{Event, Map, Value as Ours};
@@ -97,6 +97,13 @@ impl<W: Write> Write for Given<W> {
         }
         self.written = self.written.saturating_add(count);
         Ok(count)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.written == self.ahead.len() {
+            return self.out.write_vectored(slices);
+        }
+        slices.iter().find(|slice| !slice.is_empty()).map_or(Ok(0), |slice| self.write(slice))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -8,6 +8,18 @@ use crate::error::Error;
 use crate::given::Given;
 use crate::op::Op;
 
+/// A page as the notes and a frame have it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OnePage<'d> {
+    pub(crate) page: u64,
+    /// Zeros if none.
+    pub(crate) data: Option<&'d [u8]>,
+    /// Whether how it is named is not as one would expect.
+    pub(crate) odd: bool,
+    /// Whether it is zero and stood there in full.
+    pub(crate) full: bool,
+}
+
 /// Writes step by step what the notes say.
 pub(crate) struct Same<W> {
     writer: Writer<Given<W>>,
@@ -104,27 +116,23 @@ impl<W: Write> Same<W> {
         self.event(&Event::Device(structure))
     }
 
-    /// Writes a page. `odd` if how it is named is not as one would expect, `full` if it is zero and stood there in full.
-    pub(crate) fn page(
-        &mut self,
-        block: u32,
-        page: u64,
-        data: Option<&[u8]>,
-        odd: bool,
-        full: bool,
-    ) -> Result<(), Error> {
+    /// Writes pages of one block.
+    pub(crate) fn pages(&mut self, block: u32, pages: &[OnePage<'_>]) -> Result<(), Error> {
         if !self.in_memory {
             return Err(Error::moved("pages stand where no section of memory is"));
         }
-        let named = (self.last != Some(block)) != odd;
-        self.last = Some(block);
-        let page = Page { block, offset: page.saturating_mul(self.page_bytes), named };
-        let record = match data {
-            Some(data) => RamRecord::Data { page, data },
-            None if full => RamRecord::Data { page, data: &self.zeros },
-            None => RamRecord::Fill { page, byte: 0 },
-        };
-        Ok(self.writer.event(&Event::Ram(record))?)
+        let (zeros, mut last) = (&*self.zeros, self.last);
+        let pages: Vec<_> = pages
+            .iter()
+            .map(|&OnePage { page, data, odd, full }| {
+                let named = (last != Some(block)) != odd;
+                last = Some(block);
+                let page = Page { block, offset: page.saturating_mul(self.page_bytes), named };
+                (page, data.or(full.then_some(zeros)))
+            })
+            .collect();
+        self.last = last;
+        Ok(self.writer.pages(&pages)?)
     }
 
     pub(crate) fn finish(&mut self) -> Result<(), Error> {

@@ -8,7 +8,10 @@ use vmstream_qemu::BlockHead;
 use crate::error::Error;
 use crate::op::{Odd, Op};
 use crate::precopy::Precopy;
-use crate::same::Same;
+use crate::same::{OnePage, Same};
+
+/// Pages that are written with one call: the kernel takes 1024 slices, two for each (`UIO_MAXIOV`, Linux).
+const TOGETHER: usize = 511;
 
 /// What is written.
 pub(crate) enum Target<W: Write> {
@@ -70,6 +73,7 @@ impl<W: Write> Target<W> {
         };
         let mut data = data.chunks(usize::try_from(page_bytes).unwrap_or(4096).max(1));
         let mut odd = OddPages { odd, number: 0 };
+        let mut together = Vec::with_capacity(TOGETHER);
         for run in pages.runs() {
             for page in (run.first..).take(usize::try_from(run.count).unwrap_or(usize::MAX)) {
                 let bytes = match run.kind {
@@ -81,12 +85,21 @@ impl<W: Write> Target<W> {
                 };
                 let (named, full) = odd.next();
                 match self {
-                    Self::Same(same) => same.page(pages.region(), page, bytes, named, full)?,
+                    Self::Same(same) => {
+                        together.push(OnePage { page, data: bytes, odd: named, full });
+                        if together.len() == TOGETHER {
+                            same.pages(pages.region(), &together)?;
+                            together.clear();
+                        }
+                    }
                     Self::Precopy(precopy) => precopy.page(pages.region(), page, bytes)?,
                 }
             }
         }
-        Ok(())
+        match self {
+            Self::Same(same) if !together.is_empty() => same.pages(pages.region(), &together),
+            Self::Same(_) | Self::Precopy(_) => Ok(()),
+        }
     }
 
     pub(crate) fn flush(&mut self) -> Result<(), Error> {
