@@ -24,16 +24,19 @@
 
 mod address;
 mod answers;
+mod arrival;
 mod door;
 mod ending;
 mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod job;
 mod listener;
 mod machine;
 mod memory;
 mod offer;
+mod onlooker;
 mod receive;
 mod send;
 mod watch;

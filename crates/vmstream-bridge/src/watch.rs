@@ -1,10 +1,9 @@
 //! Whoever wants to look on: joins at any time, and reads a stream from there.
 
-use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,16 +12,12 @@ use vmstream::message::{Hello, Note};
 use vmstream::writer::Finality;
 use vmstream::{Event, Map, Value, WriteError, Writer};
 
-/// Bytes that wait for one onlooker. One who is slower is left behind: the guest does not wait for him.
-const WAITING: usize = 16 << 20;
+use crate::onlooker::{Queue, Seat, Shared};
 
 /// How many may look on at the same time.
 const ONLOOKERS: usize = 16;
 /// How long onlookers may take for what waits for them when it is over.
 const END: Duration = Duration::from_secs(10);
-
-/// One of so many that there are; free when it is dropped.
-type Seat = Arc<()>;
 
 /// What is told to onlookers: hello, schemas, manifest, verdict, switch and devices of before, then all as it comes.
 pub(crate) struct Watch {
@@ -141,112 +136,6 @@ fn write(writer: &mut Writer<Queue>, epoch: u32, event: &Event) -> Result<(), Wr
         Event::Abort(finding) => writer.abort(finding),
         // How QEMU's stream is made of it makes no sense without its beginning.
         _ => Ok(()),
-    }
-}
-
-/// What waits for one onlooker, who takes it as fast as he can.
-struct Queue {
-    shared: Arc<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    /// Of the onlooker, to end a write that he does not take.
-    socket: Option<UnixStream>,
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    pieces: VecDeque<Vec<u8>>,
-    bytes: usize,
-    /// Nothing more comes.
-    is_over: bool,
-    /// He takes no more.
-    is_gone: bool,
-    /// He has all, or takes no more: his thread is ending.
-    is_done: bool,
-}
-
-impl Queue {
-    fn start(mut onlooker: UnixStream, seat: Seat) -> io::Result<Self> {
-        let socket = Some(onlooker.try_clone()?);
-        let shared = Arc::new(Shared { socket, ..Shared::default() });
-        let taken = Arc::clone(&shared);
-        thread::Builder::new().name("onlooker".to_owned()).spawn(move || {
-            let _seat = seat;
-            let mut is_gone = false;
-            while !is_gone && let Some(piece) = taken.next() {
-                is_gone = onlooker.write_all(&piece).is_err();
-            }
-            taken.shut();
-            let mut state = taken.state.lock().unwrap_or_else(PoisonError::into_inner);
-            (state.is_gone, state.is_done) = (is_gone, true);
-            // Nobody takes them any more.
-            state.pieces.clear();
-            taken.changed.notify_all();
-        })?;
-        Ok(Self { shared })
-    }
-}
-
-impl Shared {
-    fn is_done(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_done
-    }
-
-    /// Waits until he has all; ends it if he does not take it.
-    fn end(&self, deadline: Instant) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(state, left, |state| !state.is_done);
-        drop(waited);
-        self.shut();
-    }
-
-    fn shut(&self) {
-        // It may have ended by itself.
-        drop(self.socket.as_ref().map(|socket| socket.shutdown(std::net::Shutdown::Both)));
-    }
-
-    fn next(&self) -> Option<Vec<u8>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(piece) = state.pieces.pop_front() {
-                state.bytes = state.bytes.saturating_sub(piece.len());
-                return Some(piece);
-            }
-            if state.is_over {
-                return None;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-impl Write for Queue {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.is_gone || state.bytes > WAITING {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        state.bytes = state.bytes.saturating_add(bytes.len());
-        state.pieces.push_back(bytes.to_vec());
-        self.shared.changed.notify_all();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.is_over = true;
-        self.shared.changed.notify_all();
     }
 }
 

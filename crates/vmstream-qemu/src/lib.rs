@@ -38,6 +38,7 @@ mod lookup;
 mod plausible;
 mod ram;
 mod reader;
+mod search;
 mod share;
 mod state;
 mod tail;
