@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use clap::Args;
 use vmstream::archive::Archive;
 use vmstream::writer::Compress;
 use vmstream::{Event, Reader};
+use vmstream_qemu::{Description, Event as QemuEvent, Reader as QemuReader};
 use vmstream_transcode::{Content, Options, Stream};
 
 /// Any source of bytes.
@@ -27,31 +29,53 @@ pub(crate) fn bytes(path: &Path) -> anyhow::Result<Source> {
     Ok(Box::new(BufReader::with_capacity(BUFFER, file)))
 }
 
-/// The further channels of a stream that QEMU sent through several.
+/// What a stream of QEMU's may need besides itself.
 #[derive(Args, Clone, Debug, Default)]
-pub(crate) struct Channels {
+pub(crate) struct Beside {
     /// A further channel of the multifd set whose main channel FILE is; once for each
     #[arg(id = "channels", long = "channel", value_name = "CHANNEL")]
-    files: Vec<PathBuf>,
+    channels: Vec<PathBuf>,
+    /// QEMU's stream of the same machine and the same build of QEMU, for one that does not describe its devices (postcopy)
+    #[arg(long, value_name = "STREAM")]
+    described_by: Option<PathBuf>,
 }
 
-impl Channels {
-    /// Those of a stream that has others than `FILE`.
-    pub(crate) fn of(files: &[PathBuf]) -> Self {
-        Self { files: files.to_vec() }
+impl Beside {
+    /// The same for another stream that has these channels.
+    pub(crate) fn with_channels(&self, channels: &[PathBuf]) -> Self {
+        Self { channels: channels.to_vec(), described_by: self.described_by.clone() }
     }
 
-    /// Adds them, opened, to how a stream is read.
-    fn add(&self, options: Options) -> anyhow::Result<Options> {
+    /// Adds all of it, opened, to how a stream is read.
+    fn add(&self, mut options: Options) -> anyhow::Result<Options> {
         let open = |path: &PathBuf| File::open(path).map(Arc::new).with_context(|| shown(path));
-        let channels = self.files.iter().map(open).collect::<anyhow::Result<_>>()?;
-        Ok(Options { channels, ..options })
+        options.channels = self.channels.iter().map(open).collect::<anyhow::Result<_>>()?;
+        if let Some(path) = &self.described_by {
+            options.reader = options.reader.with_description(description(path)?);
+        }
+        Ok(options)
     }
+}
+
+/// QEMU's description in a file of its.
+fn description(path: &Path) -> anyhow::Result<Description> {
+    let file = File::open(path).with_context(|| shown(path))?;
+    let mut found = None;
+    let mut sink = |range: Range<u64>, event: &QemuEvent<'_>| {
+        if let QemuEvent::Description { json } = event {
+            found = Some((json.to_vec(), range.start));
+        }
+        Ok(())
+    };
+    let read = QemuReader::new().read_devices(&file, &mut sink);
+    read.with_context(|| format!("{}: it is no stream of QEMU's", shown(path)))?;
+    let (json, at) = found.with_context(|| format!("{} has no description", shown(path)))?;
+    Description::parse(&json, at).with_context(|| shown(path))
 }
 
 /// A stream of either format, ours or QEMU's own, to be read from front to back as ours.
-pub(crate) fn either(path: &Path, channels: &Channels, options: Options) -> anyhow::Result<Stream> {
-    let options = channels.add(options)?;
+pub(crate) fn either(path: &Path, beside: &Beside, options: Options) -> anyhow::Result<Stream> {
+    let options = beside.add(options)?;
     match regular(path)? {
         Some(file) => vmstream_transcode::open_regular(file, options).with_context(|| shown(path)),
         None => vmstream_transcode::open(bytes(path)?, options).with_context(|| shown(path)),
@@ -59,20 +83,20 @@ pub(crate) fn either(path: &Path, channels: &Channels, options: Options) -> anyh
 }
 
 /// A stream of either format, to be read from front to back.
-pub(crate) fn stream(path: &Path, channels: &Channels) -> anyhow::Result<Reader<Source>> {
-    Ok(Reader::new(Box::new(either(path, channels, Options::default())?)))
+pub(crate) fn stream(path: &Path, beside: &Beside) -> anyhow::Result<Reader<Source>> {
+    Ok(Reader::new(Box::new(either(path, beside, Options::default())?)))
 }
 
 /// A stream of either format, for what it says of the machine and its devices: pages of QEMU's do not become ours.
-pub(crate) fn state(path: &Path, channels: &Channels) -> anyhow::Result<Reader<Source>> {
-    Ok(Reader::new(Box::new(either(path, channels, read_here())?)))
+pub(crate) fn state(path: &Path, beside: &Beside) -> anyhow::Result<Reader<Source>> {
+    Ok(Reader::new(Box::new(either(path, beside, read_here())?)))
 }
 
 /// A stream of either format in a file that can be read anywhere, QEMU's without its pages; nothing for what can only be
 /// read from front to back.
-pub(crate) fn archive(path: &Path, channels: &Channels) -> anyhow::Result<Option<Archive<File>>> {
+pub(crate) fn archive(path: &Path, beside: &Beside) -> anyhow::Result<Option<Archive<File>>> {
     let Some(file) = regular(path)? else { return Ok(None) };
-    let options = channels.add(read_here())?;
+    let options = beside.add(read_here())?;
     let (_, file) = vmstream_transcode::open_file(file, &options).with_context(|| shown(path))?;
     Archive::open(file).with_context(|| shown(path)).map(Some)
 }
@@ -95,7 +119,7 @@ pub(crate) fn digest(path: &Path) -> anyhow::Result<Option<[u8; 32]>> {
         return Ok(archive.finish().map(|finish| finish.digest));
     }
     // It has the name that it gets as a stream of ours.
-    let mut reader = stream(path, &Channels::default())?;
+    let mut reader = stream(path, &Beside::default())?;
     while let Some(event) = reader.next_event().with_context(|| shown(path))? {
         if let Event::Finish(finish) = event {
             return Ok(Some(finish.digest));

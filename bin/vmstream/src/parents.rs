@@ -8,7 +8,7 @@ use vmstream::message::{Manifest, Pages, Parent, Ram};
 use vmstream::{Event, Reader, Rule, chain};
 
 use crate::failure::unfit;
-use crate::input::{self, Channels, Source};
+use crate::input::{self, Beside, Source};
 use crate::output::{hex, printable};
 
 /// The streams that an incremental one goes on from.
@@ -86,7 +86,7 @@ impl Parents {
 }
 
 fn apply(path: &Path, below: Option<&Link>, target: &mut impl Target) -> anyhow::Result<Link> {
-    let mut reader = input::stream(path, &Channels::default())?;
+    let mut reader = input::stream(path, &Beside::default())?;
     let mut digest = None;
     while let Some(event) = reader.next_event()? {
         match event {

@@ -15,7 +15,7 @@ use vmstream::{Event, Finding, Schema};
 
 use crate::cli::Shape;
 use crate::failure::{self, unfit};
-use crate::input::Channels;
+use crate::input::Beside;
 use crate::{input, output, verdict};
 
 /// Say whether a destination would take a machine, and every reason why not, without loading anything
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
 
 fn head(path: &Path) -> anyhow::Result<Head> {
     let name = || path.display().to_string();
-    let mut reader = input::stream(path, &Channels::default())?;
+    let mut reader = input::stream(path, &Beside::default())?;
     loop {
         let event = reader.next_event().with_context(name)?;
         let event = event.ok_or_else(|| unfit(format!("{}: there is no manifest", name())))?;

@@ -16,7 +16,7 @@ use vmstream::message::Encoding;
 use vmstream_transcode::{self as transcode, Options, Origin, from_vmstream};
 
 use crate::failure::unfit;
-use crate::input::{self, Channels, Draft, Source};
+use crate::input::{self, Beside, Draft, Source};
 use crate::parents::Parents;
 
 /// Write a stream in another form
@@ -35,7 +35,7 @@ pub(crate) struct ConvertArgs {
     /// The stream; `-` for standard input
     file: PathBuf,
     #[command(flatten)]
-    channels: Channels,
+    beside: Beside,
     /// The form
     #[arg(long, value_name = "FORM")]
     to: Form,
@@ -107,7 +107,7 @@ pub(crate) fn run(args: &ConvertArgs) -> anyhow::Result<ExitCode> {
         _ => {}
     }
     let options = Options { encoding, ..Options::default() };
-    let mut source = input::either(&args.file, &args.channels, options)?;
+    let mut source = input::either(&args.file, &args.beside, options)?;
     let draft = Draft::new(&args.output)?;
     let mut out = BufWriter::with_capacity(256 << 10, draft.file());
     match (args.to, source.origin()) {

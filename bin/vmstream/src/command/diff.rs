@@ -13,7 +13,7 @@ use vmstream::{Event, Reader, chain};
 use crate::cli::Shape;
 use crate::digests::Digests;
 use crate::flat::{self, Difference};
-use crate::input::{Channels, Source};
+use crate::input::{Beside, Source};
 use crate::parents::{Parents, Target, expect_link, take};
 use crate::survey::{States, Survey};
 use crate::{failure, input, output};
@@ -41,7 +41,7 @@ pub(crate) struct DiffArgs {
 #[derive(Args, Debug)]
 pub(crate) struct Sides {
     #[command(flatten)]
-    channels: Channels,
+    beside: Beside,
     /// The same of the other stream's
     #[arg(long = "other-channel", value_name = "CHANNEL")]
     others: Vec<PathBuf>,
@@ -51,11 +51,11 @@ pub(crate) struct Sides {
 
 impl Sides {
     pub(crate) fn one(&self, path: &Path) -> anyhow::Result<Side> {
-        side(path, &self.channels, &self.parents)
+        side(path, &self.beside, &self.parents)
     }
 
     pub(crate) fn other(&self, path: &Path) -> anyhow::Result<Side> {
-        side(path, &Channels::of(&self.others), &self.parents)
+        side(path, &self.beside.with_channels(&self.others), &self.parents)
     }
 }
 
@@ -110,9 +110,9 @@ pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
     Ok(if same { ExitCode::SUCCESS } else { ExitCode::from(failure::DIFFERS) })
 }
 
-fn side(path: &Path, channels: &Channels, parents: &Parents) -> anyhow::Result<Side> {
+fn side(path: &Path, beside: &Beside, parents: &Parents) -> anyhow::Result<Side> {
     let mut digests = Digests::default();
-    let survey = Survey::of(input::stream(path, channels)?, States::Keep, |reader, event| {
+    let survey = Survey::of(input::stream(path, beside)?, States::Keep, |reader, event| {
         if let Event::Manifest(manifest) = event {
             digests = Digests::new(manifest.page_size, manifest.parent.is_some());
             bounded(manifest)?;

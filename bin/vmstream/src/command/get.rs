@@ -12,7 +12,7 @@ use vmstream::message::Manifest;
 
 use crate::cli::Shape;
 use crate::failure::unfit;
-use crate::input::Channels;
+use crate::input::Beside;
 use crate::{input, output, place};
 
 /// Print a device's state, a field of it, or an attribute of the contract
@@ -27,7 +27,7 @@ pub(crate) struct GetArgs {
     /// The stream; `-` for standard input
     file: PathBuf,
     #[command(flatten)]
-    channels: Channels,
+    beside: Beside,
     /// What to print
     path: String,
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &GetArgs) -> anyhow::Result<ExitCode> {
 
 fn find(args: &GetArgs) -> anyhow::Result<Option<Json>> {
     let wanted = args.path.as_str();
-    let Some(mut archive) = input::archive(&args.file, &args.channels)? else {
+    let Some(mut archive) = input::archive(&args.file, &args.beside)? else {
         return find_in_order(args);
     };
     if let Some(attribute) = archive.manifest().and_then(|manifest| attribute(manifest, wanted)) {
@@ -67,7 +67,7 @@ fn find(args: &GetArgs) -> anyhow::Result<Option<Json>> {
 /// As a pipe has it: all of it, once.
 fn find_in_order(args: &GetArgs) -> anyhow::Result<Option<Json>> {
     let wanted = args.path.as_str();
-    let mut reader = input::state(&args.file, &args.channels)?;
+    let mut reader = input::state(&args.file, &args.beside)?;
     let mut found: Option<(usize, Option<Json>)> = None;
     while let Some(event) = reader.next_event()? {
         match event {

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value as Json, json};
 
 use crate::cli::Shape;
-use crate::input::Channels;
+use crate::input::Beside;
 use crate::output::{self, hex, line, size, table};
 use crate::survey::{CLASSES, States, Survey};
 use crate::{input, survey};
@@ -24,13 +24,13 @@ pub(crate) struct InspectArgs {
     /// The stream; `-` for standard input
     file: PathBuf,
     #[command(flatten)]
-    channels: Channels,
+    beside: Beside,
     #[command(flatten)]
     shape: Shape,
 }
 
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<ExitCode> {
-    let reader = input::stream(&args.file, &args.channels)?;
+    let reader = input::stream(&args.file, &args.beside)?;
     let survey = Survey::of(reader, States::Leave, |_, _| Ok(()));
     let survey = survey.with_context(|| args.file.display().to_string())?;
     if args.shape.is_json() {

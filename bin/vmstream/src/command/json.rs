@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::input::{self, Channels};
+use crate::input::{self, Beside};
 
 /// Write a stream as JSON, a frame a line
 ///
@@ -20,11 +20,11 @@ pub(crate) struct JsonArgs {
     /// The stream; `-` for standard input
     file: PathBuf,
     #[command(flatten)]
-    channels: Channels,
+    beside: Beside,
 }
 
 pub(crate) fn run(args: &JsonArgs) -> anyhow::Result<ExitCode> {
-    let source = input::stream(&args.file, &args.channels)?.into_inner();
+    let source = input::stream(&args.file, &args.beside)?.into_inner();
     let out = BufWriter::new(io::stdout().lock());
     let written = vmstream::json::to_json(Cursor::new([]).chain(source), out);
     written.with_context(|| args.file.display().to_string())?;

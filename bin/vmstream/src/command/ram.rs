@@ -11,7 +11,7 @@ use vmstream::message::{Manifest, Pages, Ram};
 use vmstream::{Event, Reader, chain};
 
 use crate::failure::unfit;
-use crate::input::{self, Channels, Source};
+use crate::input::{self, Beside, Source};
 use crate::parents::{Link, Parents, Target, expect_link, take};
 use crate::store::Files;
 
@@ -26,7 +26,7 @@ pub(crate) struct RamArgs {
     /// The stream; `-` for standard input
     file: PathBuf,
     #[command(flatten)]
-    channels: Channels,
+    beside: Beside,
     #[command(flatten)]
     parents: Parents,
     /// Name of the region, or its number
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &RamArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn read(args: &RamArgs, region: &mut Wanted<'_>, below: Option<&Link>) -> anyhow::Result<()> {
-    let mut reader = input::stream(&args.file, &args.channels)?;
+    let mut reader = input::stream(&args.file, &args.beside)?;
     while let Some(event) = reader.next_event()? {
         if let Event::Manifest(manifest) = &event {
             expect_link(below, manifest)?;

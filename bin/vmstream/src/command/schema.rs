@@ -11,7 +11,7 @@ use vmstream::json::value_to_json;
 
 use crate::cli::Shape;
 use crate::failure::unfit;
-use crate::input::{self, Channels};
+use crate::input::{self, Beside};
 use crate::output::{self, hex};
 
 /// List the schemas of a stream, or print one
@@ -25,7 +25,7 @@ pub(crate) struct SchemaArgs {
     /// The stream; `-` for standard input
     file: PathBuf,
     #[command(flatten)]
-    channels: Channels,
+    beside: Beside,
     /// The kind of device whose schema to print
     kind: Option<String>,
     #[command(flatten)]
@@ -33,7 +33,7 @@ pub(crate) struct SchemaArgs {
 }
 
 pub(crate) fn run(args: &SchemaArgs) -> anyhow::Result<ExitCode> {
-    let mut reader = input::state(&args.file, &args.channels)?;
+    let mut reader = input::state(&args.file, &args.beside)?;
     let mut found = Vec::new();
     let name = || args.file.display().to_string();
     while let Some(event) = reader.next_event().with_context(name)? {

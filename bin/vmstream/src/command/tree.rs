@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::cli::Shape;
 use crate::failure::unfit;
-use crate::input::Channels;
+use crate::input::Beside;
 use crate::output::{self, printable};
 use crate::survey::{States, Survey};
 use crate::{flat, input, place};
@@ -22,7 +22,7 @@ pub(crate) struct TreeArgs {
     /// The stream; `-` for standard input
     file: PathBuf,
     #[command(flatten)]
-    channels: Channels,
+    beside: Beside,
     /// Only devices whose paths begin so
     prefix: Option<String>,
     #[command(flatten)]
@@ -30,7 +30,7 @@ pub(crate) struct TreeArgs {
 }
 
 pub(crate) fn run(args: &TreeArgs) -> anyhow::Result<ExitCode> {
-    let reader = input::state(&args.file, &args.channels)?;
+    let reader = input::state(&args.file, &args.beside)?;
     let survey = Survey::of(reader, States::Keep, |_, _| Ok(()));
     let mut survey = survey.with_context(|| args.file.display().to_string())?;
     let prefix = args.prefix.as_deref().unwrap_or_default();

@@ -12,7 +12,7 @@ use vmstream::message::Message as _;
 
 use crate::cli::Shape;
 use crate::failure::unfit;
-use crate::input::{self, Channels};
+use crate::input::{self, Beside};
 use crate::output::{self, hex, line, size};
 use crate::survey::{States, Survey};
 
@@ -25,7 +25,7 @@ pub(crate) struct VerifyArgs {
     /// The stream; `-` for standard input
     file: PathBuf,
     #[command(flatten)]
-    channels: Channels,
+    beside: Beside,
     #[command(flatten)]
     shape: Shape,
 }
@@ -69,9 +69,9 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<ExitCode> {
 
 fn verify(args: &VerifyArgs) -> anyhow::Result<Survey> {
     let survey =
-        Survey::of(input::stream(&args.file, &args.channels)?, States::Leave, |_, _| Ok(()))?;
+        Survey::of(input::stream(&args.file, &args.beside)?, States::Leave, |_, _| Ok(()))?;
     let has_index = survey.finish.is_some_and(|finish| finish.follows > 0);
-    if has_index && let Some(mut archive) = input::archive(&args.file, &args.channels)? {
+    if has_index && let Some(mut archive) = input::archive(&args.file, &args.beside)? {
         archive.verify_index()?;
     }
     Ok(survey)

@@ -39,6 +39,49 @@ fn every_command_reads_qemus_stream() {
 }
 
 #[test]
+fn a_stream_without_a_description_is_explained_by_anothers() {
+    let bed = Bed::new();
+    for name in ["72_q35_S", "100_microvm_S"] {
+        let bytes = capture(&bed, name);
+        let end = bytes.windows(2).rposition(|two| two == [0x00, 0x06]).expect("a description");
+        bed.write("bare.mig", &bytes[..=end]);
+        let (whole, said_by) = (format!("{name}.mig"), format!("--described-by={name}.mig"));
+
+        let alone = bed.run(&["tree", "bare.mig"]).ok().out;
+        assert!(alone.contains("opaque"), "{name}: nothing says what is in there");
+        assert_eq!(bed.run(&["get", "bare.mig", "cpu.env.eip"]).code, Some(1), "{name}");
+
+        let told = bed.run(&["tree", &whole]).ok().out;
+        assert!(!told.contains("opaque"), "{name}");
+        assert_eq!(bed.run(&["tree", "bare.mig", &said_by]).ok().out, told, "{name}");
+        assert_eq!(bed.run(&["get", "bare.mig", "cpu.env.eip", &said_by]).ok().out, "65520\n");
+        bed.run(&["diff", "bare.mig", &whole, &said_by]).ok();
+        bed.run(&["convert", "bare.mig", &said_by, "--to", "sequential", "-o", "ours"]).ok();
+        assert_eq!(bed.run(&["tree", "ours"]).ok().out, told, "{name}");
+        bed.run(&["convert", "ours", "--to", "qemu", "-o", "back.mig"]).ok();
+        assert!(bed.read("back.mig") == bytes[..=end], "{name}: the same bytes");
+    }
+}
+
+#[test]
+fn who_describes_nothing_is_refused() {
+    let bed = Bed::new();
+    let bytes = capture(&bed, "100_microvm_S");
+    let end = bytes.windows(2).rposition(|two| two == [0x00, 0x06]).expect("a description");
+    bed.write("bare.mig", &bytes[..=end]);
+    bed.write("text", b"no stream at all");
+    for (by, why) in [
+        ("bare.mig", "bare.mig has no description"),
+        ("text", "text: it is no stream of QEMU's"),
+        ("nowhere", "nowhere: No such file"),
+    ] {
+        let run = bed.run(&["tree", "100_microvm_S.mig", "--described-by", by]);
+        assert_eq!(run.code, Some(2), "{}", run.err);
+        assert!(run.err.contains(why), "{}", run.err);
+    }
+}
+
+#[test]
 fn qemus_stream_becomes_a_file_that_can_be_mapped() {
     let bed = Bed::new();
     for name in ["72_q35_S", "100_microvm_S"] {
