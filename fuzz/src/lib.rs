@@ -29,6 +29,7 @@ mod script;
 pub mod store;
 pub mod stream;
 mod tarball;
+pub mod transcode;
 pub mod vsock;
 
 pub use replay::replay;
@@ -55,5 +56,5 @@ macro_rules! targets {
 
 targets!(
     archive, bridge, documents, frames, kernel, layers, lines, metadata, mux, projection, qemu,
-    receive, resolver, saved, store, stream, vsock
+    receive, resolver, saved, store, stream, transcode, vsock
 );
