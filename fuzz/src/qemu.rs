@@ -62,7 +62,7 @@ fn channel(bytes: &[u8]) {
 }
 
 /// Memory of two pages, a device with and without a description, a package; a channel of each method. Then memory of two sections,
-/// with a description, which is what devices are found behind: as it is, in larger pieces, and with an end of memory in a page.
+/// with a description, which is what devices are found behind: as it is, in larger pieces, and with an end of memory in a page. Last a device that holds beginnings of many descriptions.
 pub fn seeds() -> Vec<Vec<u8>> {
     let devices = [beginning(), device(), vec![0]].concat();
     let description = br#"{"page_size": 4096, "devices": [{"name": "d", "instance_id": 0, "vmsd_name": "d", "version": 1, "fields": [{"name": "a", "type": "uint16", "size": 2}, {"name": "q", "type": "qtailq", "vmsd_name": "p", "version": 1, "fields": [{"name": "b", "array_len": 2, "type": "uint8", "size": 1}], "size": 4}], "subsections": [{"vmsd_name": "d/s", "version": 1, "fields": [{"name": "n", "type": "nullptr", "size": 1}]}]}]}"#;
@@ -76,13 +76,23 @@ pub fn seeds() -> Vec<Vec<u8>> {
     };
     let seam = [&0x10u64.to_be_bytes()[..], &tail[..5 + device().len()]].concat();
     let [plain, page] = [part(&[]), part(&page(&seam))];
-    let sections = [(0, &plain), (12, &plain), (252, &page)];
+    let decoys = decoys();
+    let sections = [(0, &plain), (12, &plain), (252, &page), (0, &decoys)];
     let packaged = [&beginning()[..], b"\x08\0\x07\0\x04", &length, &package, &[0]].concat();
     let streams = [devices, described, packaged].map(|stream| [vec![0], stream].concat());
     let channels = [0, 2, 4].map(|flags| [vec![1], multifd(flags)].concat());
     let sections = sections.map(|(mode, stream)| [&[mode], &stream[..]].concat());
     let difference = [vec![2, 1, 2, 3, 4, 0x81, 1, 1, 9]];
     streams.into_iter().chain(channels).chain(difference).chain(sections).collect()
+}
+
+/// Memory, and a device whose state looks like beginnings of descriptions, as its own does.
+fn decoys() -> Vec<u8> {
+    let body = b"\0\x06\0\0\0\x02{\0\x06\0\x01\0\0{".repeat(50);
+    let description = br#"{"devices": [{"name": "e", "instance_id": 0, "vmsd_name": "e", "version": 1, "fields": [{"name": "a", "type": "buffer", "size": 700}]}]}"#;
+    let length = u32::try_from(description.len()).expect("short").to_be_bytes();
+    let (head, end) = (b"\x04\0\0\0\x03\x01e\0\0\0\0\0\0\0\x01", b"\x7e\0\0\0\x03\0\x06");
+    [&beginning()[..], head, &body, end, &length, description].concat()
 }
 
 /// A record of the block's second page, which holds these bytes.
@@ -141,6 +151,6 @@ mod tests {
         let all =
             streams.map(|stream| devices::told(|sink| Reader::new().read(&mut &*stream, sink)));
         let ends: Vec<_> = all.map(|(_, read)| format!("{read:?}")).collect();
-        assert_eq!(ends, ["Ok(())"; 6]);
+        assert_eq!(ends, ["Ok(())"; 7]);
     }
 }
