@@ -206,12 +206,12 @@ fn unzstd(
 ) -> Result<(), Refused> {
     let mut rest = payload;
     if !*begun {
-        decoder.init(&mut rest).map_err(|error| match error {
-            FrameDecoderError::WindowSizeTooBig { requested: found, max: most } => {
-                Refused::Window { found, most }
-            }
-            _ => Refused::Broken,
-        })?;
+        if let Err(error) = decoder.init(&mut rest) {
+            let FrameDecoderError::WindowSizeTooBig { requested: found, max: most } = error else {
+                return Err(Refused::Broken);
+            };
+            return Err(Refused::Window { found, most });
+        }
         *begun = true;
     }
     // A block is at most 128 KiB, so blocks that yield nothing are what is left to bound.

@@ -163,7 +163,11 @@ impl Channels {
                     channel.next = Some(page);
                     return Ok(None);
                 }
-                said => break said,
+                said @ (Said::Page(_)
+                | Said::Opening { .. }
+                | Said::Over { .. }
+                | Said::Failed(_)
+                | Said::Devices) => break said,
             }
         };
         channel.over = matches!(said, Said::Over { .. });
