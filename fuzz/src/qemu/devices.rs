@@ -121,8 +121,12 @@ fn at(error: &ReadError) -> u64 {
     }
 }
 
+/// Which rule is broken, and not where: what is cut off is missed at the end of what has been read by then.
 fn spelt(result: &Result<(), ReadError>) -> String {
-    format!("{result:?}")
+    match result {
+        Err(ReadError::Broken(broken)) => broken.rule.id().to_owned(),
+        other => format!("{other:?}"),
+    }
 }
 
 /// Lends a file that holds the bytes: one for all inputs, since making one costs more than reading it.
