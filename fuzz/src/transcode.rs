@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 
+use vmstream::writer::Compress;
 use vmstream_transcode::{Error, Form, Options, from_vmstream, to_vmstream};
 
 use crate::qemu;
@@ -60,7 +61,7 @@ impl Write for Limited {
 /// The streams of `qemu` with a whole page where these have a difference, and what they are as ours, with devices ahead and
 /// without.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let difference = [&0x1068_u64.to_be_bytes()[..], b"\x01\0\x04\x01\x02\x03\x04"].concat();
+    let difference = [&0x1060_u64.to_be_bytes()[..], b"\x01\0\x04\x01\x02\x03\x04"].concat();
     let page = [&0x1028_u64.to_be_bytes()[..], &[7; 4096]].concat();
     let whole = |seed: Vec<u8>| {
         let at = seed.windows(difference.len()).position(|bytes| bytes == difference)?;
@@ -69,7 +70,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let streams = qemu::seeds().into_iter().filter(|seed| seed.first() == Some(&0));
     let streams: Vec<_> = streams.filter_map(whole).collect();
     let ours = |seed: &Vec<u8>, ahead: bool| {
-        let options = Options { ahead: ahead.then(std::sync::Arc::default), ..Options::default() };
+        let ahead = ahead.then(std::sync::Arc::default);
+        let options = Options { ahead, compress: Compress::Nothing, ..Options::default() };
         let ours = to_vmstream(&mut &seed[1..], Vec::new(), &options).ok()?.0;
         Some([vec![1], ours].concat())
     };

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, Write as _};
 
-use serde_json::Value as Json;
+use serde::Serialize;
 
 /// Prints a line.
 pub(crate) fn line(text: impl Display) -> io::Result<()> {
@@ -11,7 +11,7 @@ pub(crate) fn line(text: impl Display) -> io::Result<()> {
 }
 
 /// Prints JSON.
-pub(crate) fn json(value: &Json) -> io::Result<()> {
+pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
     let mut out = io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, value)?;
     writeln!(out)

@@ -10,9 +10,10 @@
 
 use std::io::{self, Read};
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::error::{Broken, ReadError, Rule};
-use crate::inflate::{Awaited, Inflate};
+use crate::inflate::{Awaited, Inflate, Refused};
 use crate::input::{Input, len64};
 
 const MAGIC: u32 = 0x1122_3344;
@@ -24,10 +25,13 @@ const DEVICE_STATE: u32 = 32 << 1;
 
 /// Bytes of the pages of a full packet, from which the length of the array of offsets follows.
 const PACKET_BYTES: u64 = 512 * 1024;
-/// Offsets of a packet that are read.
-const MOST_PAGES: u32 = 4096;
-/// Payload of a packet that is read: what cannot be compressed grows a little.
-const MOST_PAYLOAD: u64 = 16 << 20;
+/// Bytes of the pages of a packet that is read, and of its payload: what cannot be compressed grows a little.
+const MOST_BYTES: u64 = 2 * PACKET_BYTES;
+const MOST_PAYLOAD: u64 = 4 * PACKET_BYTES;
+/// Bytes of a channel that are read at once. There may be hundreds of channels.
+const WINDOW_BYTES: usize = 64 * 1024;
+/// Bytes that compression may take where there are a few channels.
+const ROOM: u64 = 12 << 20;
 
 /// Takes what is read of a channel.
 ///
@@ -111,22 +115,37 @@ impl PacketHead {
     }
 }
 
-/// Reads one channel from beginning to end.
-///
-/// `page_bytes` is that of the main channel, usually 4096.
+/// Reads one of a few channels from beginning to end: [`read_channel_within`] 12 MiB.
 ///
 /// # Errors
 ///
-/// At the first rule that the channel breaks; when `source` fails; when `sink` refuses an event.
+/// As there.
 pub fn read_channel(
     source: &mut dyn Read,
     page_bytes: u32,
     sink: &mut dyn ChannelSink,
 ) -> Result<(), ReadError> {
-    let input = Input::new(source, 0);
+    read_channel_within(source, page_bytes, ROOM, sink)
+}
+
+/// Reads one channel from beginning to end.
+///
+/// `page_bytes` is that of the main channel, usually 4096. `room` is how many bytes compression may take, beside a packet: zlib's need
+/// none of it, zstd's window at most 8 MiB and all but one MiB of it.
+///
+/// # Errors
+///
+/// At the first rule that the channel breaks; when `source` fails; when `sink` refuses an event.
+pub fn read_channel_within(
+    source: &mut dyn Read,
+    page_bytes: u32,
+    room: u64,
+    sink: &mut dyn ChannelSink,
+) -> Result<(), ReadError> {
+    let input = Input::with_window(source, WINDOW_BYTES);
     let page_bytes = page_bytes.clamp(1024, 65_536);
-    let slots = u32::try_from(PACKET_BYTES / u64::from(page_bytes)).unwrap_or(MOST_PAGES);
-    let mut channel = Channel { input, sink, page_bytes, slots, round: 0, inflate: None };
+    let slots = u32::try_from(PACKET_BYTES / u64::from(page_bytes)).unwrap_or(1);
+    let mut channel = Channel { input, sink, page_bytes, slots, room, round: 0, inflate: None };
     channel.opening()?;
     while !channel.input.at_end()? {
         channel.packet()?;
@@ -140,6 +159,7 @@ struct Channel<'r, 's> {
     page_bytes: u32,
     /// Offsets in a packet: those that the last packet said, since one without pages says none.
     slots: u32,
+    room: u64,
     round: u32,
     inflate: Option<Inflate>,
 }
@@ -196,7 +216,8 @@ impl Channel<'_, '_> {
             self.slots = pages_alloc;
         }
         let named = u64::from(normal_pages).saturating_add(zero_pages.into());
-        if self.slots > MOST_PAGES || named > u64::from(self.slots) {
+        let most = MOST_BYTES / u64::from(self.page_bytes);
+        if u64::from(self.slots) > most || named > u64::from(self.slots) {
             return Err(Broken::at(start, Rule::Multifd).found(named).want(self.slots).into());
         }
         let offsets = (0..self.slots).map(|_| input.be64()).collect::<Result<Vec<_>, _>>()?;
@@ -240,11 +261,12 @@ impl Channel<'_, '_> {
         let normal = usize::try_from(head.normal_pages).unwrap_or(usize::MAX);
         let zero = usize::try_from(head.zero_pages).unwrap_or(usize::MAX);
         let at = self.input.offset();
+        let block = Arc::from(&*head.block);
         for offset in head.offsets.iter().skip(normal).take(zero) {
             // What is kept back comes first, so that no page comes behind one of a later round.
             if let Some(inflate) = self.inflate.as_mut().filter(|inflate| inflate.is_waiting()) {
-                let queued = inflate.zero(self.round, &head.block, *offset);
-                queued.map_err(|()| Broken::at(at, Rule::Compression))?;
+                let queued = inflate.zero(self.round, &block, *offset);
+                queued.map_err(|_| Broken::at(at, Rule::Compression))?;
                 continue;
             }
             let page = ChannelPage { round: self.round, block: &head.block, offset: *offset };
@@ -286,17 +308,22 @@ impl Channel<'_, '_> {
             Some(inflate) if inflate.flags() == head.flags & COMPRESSION => inflate,
             Some(_) => return Err(broken().found(head.flags).into()),
             none => {
-                let new = Inflate::new(head.flags & COMPRESSION, self.page_bytes)
+                let new = Inflate::new(head.flags & COMPRESSION, self.page_bytes, self.room)
                     .ok_or_else(|| broken().found(head.flags))?;
                 none.insert(new)
             }
         };
-        let awaited = |offset| {
-            let (round, block) = (self.round, head.block.clone());
-            Awaited { round, block, offset, zeros: 0 }
-        };
+        let (round, block) = (self.round, Arc::from(&*head.block));
+        let awaited = |offset| Awaited { round, block: Arc::clone(&block), offset, zeros: 0 };
         let expected = offsets.map(awaited);
-        inflate.push(&payload, expected).map_err(|()| broken())?;
+        inflate.push(&payload, expected).map_err(|refused| match refused {
+            Refused::Broken => broken(),
+            Refused::Window { found, most } => {
+                Broken::at(start, Rule::Window).found(found).want(most)
+            }
+        })?;
+        // Pages may wait for long.
+        drop(payload);
         self.inflated()
     }
 
@@ -317,7 +344,7 @@ impl Channel<'_, '_> {
     fn finish(&mut self) -> Result<(), ReadError> {
         let at = self.input.offset();
         if let Some(inflate) = &mut self.inflate {
-            inflate.finish().map_err(|()| Broken::at(at, Rule::Compression))?;
+            inflate.finish().map_err(|_| Broken::at(at, Rule::Compression))?;
             self.inflated()?;
         }
         let left = self.inflate.as_ref().is_some_and(Inflate::is_waiting);

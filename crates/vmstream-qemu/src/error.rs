@@ -138,4 +138,5 @@ rules! {
     Answer "Q-45" "a message of the return path has a known kind and the content that belongs to it";
     Multifd "Q-50" "a multifd packet has the known magic, version and bounds";
     Compression "Q-51" "compressed pages inflate to their exact size";
+    Window "Q-52" "what zstd keeps of all channels fits in memory: fewer channels, or a lower level";
 }

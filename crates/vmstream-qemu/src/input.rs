@@ -68,17 +68,22 @@ pub(crate) struct Input<'r> {
 impl<'r> Input<'r> {
     /// `offset` is what the first byte of `source` counts as.
     pub(crate) fn new(source: &'r mut dyn Read, offset: u64) -> Self {
-        Self::of(Source::Flow(source), offset, WINDOW_BYTES)
+        Self::of(Source::Flow(source), offset, WINDOW_BYTES, WINDOW_BYTES)
+    }
+
+    /// One that holds so many bytes, which is also the longest stretch that it serves.
+    pub(crate) fn with_window(source: &'r mut dyn Read, bytes: usize) -> Self {
+        Self::of(Source::Flow(source), 0, bytes, bytes)
     }
 
     /// A regular file from its beginning; what is passed over is not read.
     pub(crate) fn of_file(file: &'r File) -> io::Result<Self> {
         let end = file.metadata()?.len();
-        Ok(Self::of(Source::File { file, at: 0, end }, 0, FIRST))
+        Ok(Self::of(Source::File { file, at: 0, end }, 0, FIRST, WINDOW_BYTES))
     }
 
-    fn of(source: Source<'r>, offset: u64, step: usize) -> Self {
-        let window = vec![0; WINDOW_BYTES.saturating_add(ROOM)];
+    fn of(source: Source<'r>, offset: u64, step: usize, window: usize) -> Self {
+        let window = vec![0; window.saturating_add(ROOM)];
         Self { source, window, held: 0..0, offset, step }
     }
 
@@ -137,9 +142,9 @@ impl<'r> Input<'r> {
         }
     }
 
-    /// The next `count` bytes, not yet consumed. At most [`WINDOW_BYTES`].
+    /// The next `count` bytes, not yet consumed. At most a window of them.
     pub(crate) fn need(&mut self, count: usize) -> Result<&[u8], ReadError> {
-        if count > WINDOW_BYTES {
+        if count > self.window.len().saturating_sub(ROOM) {
             return Err(Broken::at(self.offset, Rule::Length).into());
         }
         // A window that is nearly used up is moved to the front once, not byte by byte.

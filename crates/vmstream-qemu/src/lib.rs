@@ -47,7 +47,9 @@ mod writer;
 mod xbzrle;
 
 pub use answer::{Answer, read_answers, write_answer};
-pub use channel::{ChannelEvent, ChannelPage, ChannelSink, PacketHead, read_channel};
+pub use channel::{
+    ChannelEvent, ChannelPage, ChannelSink, PacketHead, read_channel, read_channel_within,
+};
 pub use compose::{Body, Composer, Opening};
 pub use configuration::{agreed_capabilities, machine};
 pub use description::{DescribedDevice, DescribedField, Description, Shape};

@@ -83,7 +83,8 @@ impl Reader {
     /// Reads a regular file as [`Reader::read_for_state`] does, but not its memory where its end tells where devices begin: behind
     /// the announcement of memory, the next event is then the first device's.
     ///
-    /// What is wrong with memory in between is not found.
+    /// What is wrong with memory in between is not found; nor is it that the stream ended there, and what the file ends with is of
+    /// another one.
     ///
     /// # Errors
     ///

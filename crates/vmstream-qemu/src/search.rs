@@ -13,14 +13,13 @@ pub(crate) struct Search {
     from: usize,
     /// Where descriptions may have begun that were not complete yet.
     pending: Vec<usize>,
-    /// Whether there were too many of them: any might have been the one.
-    overlooked: bool,
     /// A description that has been read, and where it stands.
     ahead: Option<(u64, Description)>,
 }
 
-/// Possible beginnings that are followed; there is one in a real stream.
-const PENDING: usize = 64;
+/// Possible beginnings that are followed; there is one in a real stream. However many a device holds, the newest are enough: one that
+/// is not complete when the next begins would have that beginning in its text, where no control character can be.
+const PENDING: usize = 8;
 
 impl Search {
     /// `ahead` is a description that has been read, and where it stands.
@@ -32,19 +31,11 @@ impl Search {
     pub(crate) fn look(&mut self, held: &[u8], base: u64) -> Option<(usize, Description)> {
         let rest = held.get(self.from..).unwrap_or_default();
         let ready = held.len().saturating_sub(7);
-        for at in memmem::find_iter(rest, &[END, DESCRIPTION]) {
-            let at = self.from.saturating_add(at);
-            if at < ready && held.get(at.saturating_add(6)) == Some(&b'{') {
-                if self.pending.len() < PENDING {
-                    self.pending.push(at);
-                } else {
-                    self.overlooked = true;
-                }
-            }
-        }
-        self.from = ready.max(self.from);
-        let pending = std::mem::take(&mut self.pending);
-        for at in pending {
+        let from = self.from;
+        self.from = ready.max(from);
+        let new = memmem::find_iter(rest, &[END, DESCRIPTION]).map(|at| from.saturating_add(at));
+        let begins = |at: &usize| *at < ready && held.get(at.saturating_add(6)) == Some(&b'{');
+        for at in std::mem::take(&mut self.pending).into_iter().chain(new.filter(begins)) {
             let behind = at.saturating_add(1);
             let mut cursor =
                 Cursor::new(held.get(behind.saturating_add(1)..).unwrap_or_default(), 0);
@@ -57,7 +48,12 @@ impl Search {
                         return Some((behind, description));
                     }
                 }
-                Err(_) => self.pending.push(at),
+                Err(_) => {
+                    if self.pending.len() >= PENDING {
+                        self.pending.remove(0);
+                    }
+                    self.pending.push(at);
+                }
             }
         }
         None
@@ -65,7 +61,7 @@ impl Search {
 
     /// How many bytes of all that was looked at stand before the end marker for certain.
     pub(crate) fn certain(&self) -> usize {
-        if self.overlooked { 0 } else { self.pending.first().copied().unwrap_or(self.from) }
+        self.pending.first().copied().unwrap_or(self.from)
     }
 
     fn description(&mut self, json: &[u8], offset: u64) -> Option<Description> {

@@ -1,22 +1,33 @@
 //! The further channels of a multifd set, beside the main one.
 //!
 //! Pages of a round are complete when the main channel says so; of a later round's, one replaces that of an earlier. A thread reads each
-//! channel and hands on its pages, some at a time, so that no more than these are held.
+//! channel and hands on its pages, some at a time, so that no more than these are held. Where a round ends it waits for its turn: but
+//! for what zstd keeps back, no more than one channel has a packet in memory, however many there are.
+
+mod follower;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread;
 
-use vmstream_qemu::{ChannelEvent, ChannelPage, ReadError, read_channel};
+use vmstream_qemu::ReadError;
 
+use crate::channels::follower::Follower;
 use crate::error::Error;
 
-/// Pages that wait, of all channels and of one.
-const WAITING: usize = 512;
+/// Channels that QEMU has at most.
+const MOST: usize = 255;
+/// Bytes of pages that wait, of those channels that may have any; and pages of one.
+const WAITING: usize = 2 << 20;
 const WAITING_EACH: usize = 64;
+/// Channels that zstd leaves with something to hold: of more than these, none has room for a window.
+const WITH_WINDOWS: usize = 16;
+/// Bytes that compression may take, of all channels.
+const ROOM: u64 = 24 << 20;
 
 /// A page of a channel; zero if it has no data.
 #[derive(Debug)]
@@ -30,10 +41,20 @@ pub(crate) struct Sent {
 /// What a thread says of its channel.
 enum Said {
     Page(Sent),
-    Opening { uuid: [u8; 16], channel: u8 },
-    Over { rounds: u32, packets: Packets },
+    Opening {
+        uuid: [u8; 16],
+        channel: u8,
+    },
+    Over {
+        rounds: u32,
+        packets: Packets,
+    },
     Failed(ReadError),
     Devices,
+    /// All pages of the rounds before this one have been said, and the thread waits for its turn.
+    Rests {
+        round: u32,
+    },
 }
 
 /// Numbers of packets, which all channels together count. QEMU 7.2 gives one that ends a round the number of the one before, now and then, and
@@ -47,6 +68,9 @@ struct Packets {
 #[derive(Debug)]
 struct Channel {
     said: Receiver<Said>,
+    turn: Sender<()>,
+    /// Since which round the thread has been waiting for its turn.
+    rests: Option<u32>,
     /// A page of a later round.
     next: Option<Sent>,
     over: bool,
@@ -68,14 +92,22 @@ impl Channels {
         if files.is_empty() {
             return Ok(None);
         }
+        if files.len() > MOST {
+            let what = format!("{} further channels were given, and QEMU has {MOST}", files.len());
+            return Err(Error::Set { what });
+        }
         let page_bytes = u32::try_from(page_bytes).unwrap_or(4096);
-        let waiting = (WAITING / files.len()).clamp(1, WAITING_EACH);
+        let length = usize::try_from(page_bytes).unwrap_or(4096).max(1);
+        let waiting = (WAITING / length / files.len().min(WITH_WINDOWS)).clamp(1, WAITING_EACH);
+        let room = ROOM / u64::try_from(files.len()).unwrap_or(u64::MAX);
         let open = |file: &Arc<File>| {
             let (sender, said) = sync_channel(waiting);
+            let (turn, turns) = channel();
             let file = Arc::clone(file);
             let thread = thread::Builder::new().name("qemu-channel".to_owned());
-            thread.spawn(move || follow(&mut &*file, page_bytes, &sender))?;
-            Ok(Channel { said, next: None, over: false })
+            let follow = move || Follower::new(sender, turns).follow(&mut &*file, page_bytes, room);
+            thread.spawn(follow)?;
+            Ok(Channel { said, turn, rests: Some(0), next: None, over: false })
         };
         let all = files.iter().map(open).collect::<Result<_, io::Error>>()?;
         let (numbers, rounds, packets) = (Vec::new(), Vec::new(), Packets::default());
@@ -94,6 +126,8 @@ impl Channels {
                     }
                     Said::Opening { uuid, channel } => self.opening(uuid, channel)?,
                     Said::Failed(source) => return Err(Error::Channel { channel: at, source }),
+                    // Taken as it came.
+                    Said::Rests { .. } => {}
                     Said::Devices => {
                         let why = "its devices send state through channels of their own";
                         return Err(Error::Unsupported { what: "a multifd channel", why });
@@ -109,18 +143,33 @@ impl Channels {
         let Some(channel) = self.all.get_mut(at).filter(|channel| !channel.over) else {
             return Ok(None);
         };
-        let said = match channel.next.take() {
-            Some(page) => Said::Page(page),
-            // A thread that is gone without a word has panicked.
-            None => channel.said.recv().map_err(|_| lost())?,
-        };
-        if let Said::Page(page) = said {
-            if page.round <= round {
-                return Ok(Some(Said::Page(page)));
-            }
-            channel.next = Some(page);
+        if let Some(page) = channel.next.take_if(|page| page.round <= round) {
+            return Ok(Some(Said::Page(page)));
+        }
+        if channel.next.is_some() {
             return Ok(None);
         }
+        let said = loop {
+            if channel.rests.is_some_and(|from| from > round) {
+                return Ok(None);
+            }
+            if channel.rests.take().is_some() {
+                channel.turn.send(()).map_err(|_| lost())?;
+            }
+            // A thread that is gone without a word has panicked.
+            match channel.said.recv().map_err(|_| lost())? {
+                Said::Rests { round } => channel.rests = Some(round),
+                Said::Page(page) if page.round > round => {
+                    channel.next = Some(page);
+                    return Ok(None);
+                }
+                said @ (Said::Page(_)
+                | Said::Opening { .. }
+                | Said::Over { .. }
+                | Said::Failed(_)
+                | Said::Devices) => break said,
+            }
+        };
         channel.over = matches!(said, Said::Over { .. });
         Ok(Some(said))
     }
@@ -168,97 +217,4 @@ impl Packets {
 
 fn lost() -> Error {
     Error::Io(io::Error::other("a channel's reader is gone"))
-}
-
-/// Reads a channel and says what is in it, as long as anybody listens.
-fn follow(file: &mut dyn io::Read, page_bytes: u32, to: &SyncSender<Said>) {
-    let (mut rounds, mut packets) = (0_u32, Packets::default());
-    let read = read_channel(file, page_bytes, &mut |_: Range<u64>, event: &ChannelEvent<'_>| {
-        let said = match event {
-            ChannelEvent::Opening { channel, uuid } => {
-                Said::Opening { uuid: *uuid, channel: *channel }
-            }
-            ChannelEvent::Packet(head) if head.instance_id.is_some() => Said::Devices,
-            ChannelEvent::Packet(head) => {
-                packets = packets.and(Packets { count: 1, highest: head.number });
-                rounds = rounds.saturating_add(u32::from(head.synchronises()));
-                return Ok(());
-            }
-            ChannelEvent::Page(page, data) => Said::Page(sent(*page, Some(data))),
-            ChannelEvent::Zero(page) => Said::Page(sent(*page, None)),
-            ChannelEvent::Payload(_) | _ => return Ok(()),
-        };
-        to.send(said).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    });
-    // Whoever has stopped listening needs to know no more.
-    drop(to.send(match read {
-        Ok(()) => Said::Over { rounds, packets },
-        Err(error) => Said::Failed(error),
-    }));
-}
-
-fn sent(page: ChannelPage<'_>, data: Option<&[u8]>) -> Sent {
-    let ChannelPage { round, block, offset } = page;
-    Sent { round, block: block.into(), offset, data: data.map(<[u8]>::to_vec) }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{Seek as _, Write as _};
-
-    use super::*;
-
-    /// A channel whose packets have no page (a round ends), or one of one byte at an offset.
-    fn channel(number: u8, first: u64, packets: &[Option<(u64, u8)>]) -> Arc<File> {
-        let mut out = [0x1122_3344_u32.to_be_bytes(), 1_u32.to_be_bytes()].concat();
-        out.extend([7; 16]);
-        out.push(number);
-        out.extend([0; 39]);
-        for (nth, packet) in (first..).zip(packets) {
-            let (pages, bytes) = if packet.is_some() { (1, 4096) } else { (0, 0) };
-            let head = [0x1122_3344_u32, 1, 1 - pages, 1, pages, bytes];
-            out.extend(head.map(u32::to_be_bytes).concat());
-            out.extend(nth.to_be_bytes());
-            out.extend([0; 4 + 28]);
-            out.extend(b"mem");
-            out.extend([0; 253]);
-            let (offset, byte) = packet.unwrap_or_default();
-            out.extend(offset.to_be_bytes());
-            out.resize(out.len() + bytes as usize, byte);
-        }
-        let mut file = tempfile::tempfile().expect("a file");
-        file.write_all(&out).expect("written");
-        file.rewind().expect("a file has a beginning");
-        Arc::new(file)
-    }
-
-    fn bytes(channels: &mut Channels, round: u32) -> Vec<u8> {
-        let next = || channels.next(round).expect("valid");
-        std::iter::from_fn(next).map(|sent| sent.data.map_or(0, |data| data[0])).collect()
-    }
-
-    #[test]
-    fn a_page_of_a_later_round_waits_for_all_of_the_earlier_ones() {
-        let one = channel(0, 0, &[Some((0, 1)), None, Some((4096, 4)), None]);
-        let two = channel(1, 4, &[Some((4096, 2)), Some((8192, 3)), None, None]);
-        let channels = Channels::new(&[one, two], 4096).expect("threads");
-        let mut channels = channels.expect("there are two");
-
-        assert_eq!(bytes(&mut channels, 0), [1, 2, 3]);
-        assert_eq!(bytes(&mut channels, 1), [4]);
-        assert_eq!(bytes(&mut channels, u32::MAX), [0_u8; 0]);
-        channels.expect_whole().expect("nothing is missing");
-    }
-
-    #[test]
-    fn a_channel_with_fewer_rounds_is_refused() {
-        let one = channel(0, 0, &[None, None]);
-        let two = channel(1, 2, &[None]);
-        let channels = Channels::new(&[one, two], 4096).expect("threads");
-        let mut channels = channels.expect("there are two");
-        assert_eq!(bytes(&mut channels, u32::MAX), [0_u8; 0]);
-
-        let told = channels.expect_whole().expect_err("refused").to_string();
-        assert!(told.ends_with("one ends before the others"), "{told}");
-    }
 }

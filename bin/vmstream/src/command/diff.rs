@@ -1,13 +1,16 @@
 //! `diff`: where two streams differ.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
+use serde::ser::{Error as _, SerializeSeq as _};
+use serde::{Serialize, Serializer};
 use serde_json::{Value as Json, json};
 use vmstream::json::value_to_json;
-use vmstream::message::{Manifest, Pages, Ram, RunKind};
+use vmstream::message::{self, Manifest, Ram, RunKind};
 use vmstream::{Event, Reader, chain};
 
 use crate::cli::Shape;
@@ -59,7 +62,7 @@ impl Sides {
     }
 }
 
-/// Most pages of one side: 256 GiB of the usual ones, whose digests take 512 MiB.
+/// Most pages of one side: 256 GiB of the usual ones, whose digests take 512 MiB of a file.
 const PAGES: u64 = 1 << 26;
 
 /// One side.
@@ -68,26 +71,22 @@ pub(crate) struct Side {
     digests: Digests,
 }
 
-/// Pages of a region that differ.
-pub(crate) struct Run {
-    pub(crate) region: String,
-    pub(crate) first: u64,
-    pub(crate) count: u64,
-}
-
 pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
     if args.a == args.b && args.a == Path::new("-") {
         return Err(failure::unfit("standard input holds one stream, not two"));
     }
     let (a, b) = (args.sides.one(&args.a)?, args.sides.other(&args.b)?);
-    let (fields, (runs, unknown)) = (fields(&a.survey, &b.survey), runs(&a, &b));
+    let fields = fields(&a.survey, &b.survey);
+    // Runs are as many as pages at the worst: they are found again when they are printed, and never held.
+    let mut differs = false;
+    let unknown = memory(&a, &b, &mut |_, _, _| {
+        differs = true;
+        Ok(())
+    })?;
     if args.shape.is_json() {
         let fields = fields.iter().map(|each| json!({"path": each.path, "a": each.a, "b": each.b}));
-        let runs = runs.iter();
-        let runs =
-            runs.map(|run| json!({"region": run.region, "first": run.first, "count": run.count}));
-        let (fields, runs): (Vec<Json>, Vec<Json>) = (fields.collect(), runs.collect());
-        output::json(&json!({"fields": fields, "pages": runs, "unknown_pages": unknown}))?;
+        let pages = Pages { a: &a, b: &b };
+        output::json(&Differing { fields: fields.collect(), pages, unknown_pages: unknown })?;
     } else {
         for Difference { path, a, b } in &fields {
             let (a, b) = (flat::short(a.as_ref()), flat::short(b.as_ref()));
@@ -97,21 +96,57 @@ pub(crate) fn run(args: &DiffArgs) -> anyhow::Result<ExitCode> {
             let why = "what they are is in a parent: give it with --parent";
             output::line(format_args!("memory: {unknown} pages not compared; {why}"))?;
         }
-        for run in &runs {
-            let last = run.first.saturating_add(run.count.saturating_sub(1));
-            let region = output::printable(&run.region);
-            output::line(format_args!(
-                "memory {region}: pages {}-{last}, {}",
-                run.first, run.count
-            ))?;
-        }
+        memory(&a, &b, &mut |region, first, count| {
+            let last = first.saturating_add(count.saturating_sub(1));
+            let region = output::printable(region);
+            output::line(format_args!("memory {region}: pages {first}-{last}, {count}"))
+        })?;
     }
-    let same = fields.is_empty() && runs.is_empty() && unknown == 0;
+    let same = fields.is_empty() && !differs && unknown == 0;
     Ok(if same { ExitCode::SUCCESS } else { ExitCode::from(failure::DIFFERS) })
 }
 
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Differing<'s> {
+    fields: Vec<Json>,
+    pages: Pages<'s>,
+    unknown_pages: u64,
+}
+
+/// Runs of pages that differ.
+struct Pages<'s> {
+    a: &'s Side,
+    b: &'s Side,
+}
+
+#[derive(Serialize)]
+struct Run<'r> {
+    region: &'r str,
+    first: u64,
+    count: u64,
+}
+
+impl Serialize for Pages<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut runs = serializer.serialize_seq(None)?;
+        let mut failed = None;
+        let found = memory(self.a, self.b, &mut |region, first, count| {
+            runs.serialize_element(&Run { region, first, count }).map_err(|error| {
+                failed = Some(error);
+                io::ErrorKind::Other.into()
+            })
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        found.map_err(S::Error::custom)?;
+        runs.end()
+    }
+}
+
 fn side(path: &Path, beside: &Beside, parents: &Parents) -> anyhow::Result<Side> {
-    let mut digests = Digests::default();
+    let mut digests = Digests::new(0, false);
     let survey = Survey::of(input::stream(path, beside)?, States::Keep, |reader, event| {
         if let Event::Manifest(manifest) = event {
             digests = Digests::new(manifest.page_size, manifest.parent.is_some());
@@ -142,10 +177,10 @@ impl Target for Digests {
         Ok(())
     }
 
-    fn pages(&mut self, pages: &Pages, bytes: usize) -> anyhow::Result<()> {
+    fn pages(&mut self, pages: &message::Pages, bytes: usize) -> anyhow::Result<()> {
         chain::apply(pages, bytes, self)?;
         for run in pages.runs().iter().filter(|run| run.kind == RunKind::Absent) {
-            self.absent(pages.region(), run.first, run.count);
+            self.absent(pages.region(), run.first, run.count)?;
         }
         Ok(())
     }
@@ -188,22 +223,26 @@ fn pairs(a: &[(String, Json)], b: &[(String, Json)], out: &mut Vec<Difference>) 
     }
 }
 
-/// Differences of memory, in regions that both have, and how many pages are not known on one side.
-pub(crate) fn runs(a: &Side, b: &Side) -> (Vec<Run>, u64) {
+/// Tells `each` the differences of memory, in regions that both have: the region's name, the first page, and how many. Returns how
+/// many pages are not known on one side.
+pub(crate) fn memory(
+    a: &Side,
+    b: &Side,
+    each: &mut dyn FnMut(&str, u64, u64) -> io::Result<()>,
+) -> io::Result<u64> {
     let parent = |side: &Side| side.survey.manifest.parent.as_ref().map(|parent| parent.digest);
     let same_parent = parent(a).is_some() && parent(a) == parent(b);
     let (mine, theirs) = (&a.survey.manifest.memory, &b.survey.manifest.memory);
-    let (mut runs, mut unknown) = (Vec::new(), 0_u64);
+    let mut unknown = 0_u64;
     for (number, region) in (0_u32..).zip(mine) {
         let same_place = theirs.get(usize::try_from(number).unwrap_or(usize::MAX));
         if same_place.is_none_or(|other| other.name != region.name) {
             continue;
         }
         let pages = region.bytes / a.survey.manifest.page_size.max(1);
-        let found = a.digests.differences(&b.digests, number, pages, same_parent);
-        let run = |(first, count)| Run { region: region.name.clone(), first, count };
-        runs.extend(found.runs.into_iter().map(run));
-        unknown = unknown.saturating_add(found.unknown);
+        let mut each = |first, count| each(&region.name, first, count);
+        let found = a.digests.differences(&b.digests, number, pages, same_parent, &mut each)?;
+        unknown = unknown.saturating_add(found);
     }
-    (runs, unknown)
+    Ok(unknown)
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::command::diff::{Sides, fields, runs};
+use crate::command::diff::{Sides, fields, memory};
 use crate::input::Draft;
 use crate::report::page;
 
@@ -32,15 +32,15 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let mut found = None;
     if let Some(path) = &args.other {
         let other = args.sides.other(path)?;
-        let (differing, _) = runs(&one, &other);
-        let regions: Vec<String> =
-            one.survey.manifest.memory.iter().map(|region| region.name.clone()).collect();
-        for run in differing {
-            let at = regions.iter().position(|name| *name == run.region);
-            if let Some(map) = at.and_then(|at| one.survey.memory.get_mut(at)) {
-                map.mark(page::DIFFERS, run.first, run.count);
+        let (mut maps, manifest) = (std::mem::take(&mut one.survey.memory), &one.survey.manifest);
+        memory(&one, &other, &mut |region, first, count| {
+            let at = manifest.memory.iter().position(|each| each.name == region);
+            if let Some(map) = at.and_then(|at| maps.get_mut(at)) {
+                map.mark(page::DIFFERS, first, count);
             }
-        }
+            Ok(())
+        })?;
+        one.survey.memory = maps;
         found = Some((path.display().to_string(), fields(&one.survey, &other.survey)));
     }
     let draft = Draft::new(&args.output)?;

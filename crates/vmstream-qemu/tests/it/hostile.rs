@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use vmstream_qemu::{Event, ReadError, Reader, Rule, read_channel};
 
 use crate::fixtures::stream;
+use crate::stream::Trickle;
 
 fn read(bytes: &[u8]) -> Result<u64, ReadError> {
     let mut end = 0;
@@ -127,5 +128,32 @@ proptest! {
         bytes.resize(64 + 320 + 64, 0);
         bytes.extend(rest);
         drop(read_channel(&mut bytes.as_slice(), 4096, &mut |_: std::ops::Range<u64>, _: &vmstream_qemu::ChannelEvent<'_>| Ok(())));
+    }
+}
+
+/// A device whose state looks like so many beginnings of descriptions, of which every other has an end.
+fn with_decoys(count: usize) -> Vec<u8> {
+    let body = b"\0\x06\0\0\0\x02{\0\x06\0\x01\0\0{".repeat(count);
+    let field = format!(r#"{{"name": "a", "type": "buffer", "size": {}}}"#, body.len());
+    let device = r#"{"name": "e", "instance_id": 0, "vmsd_name": "e", "version": 1"#;
+    let description = format!(r#"{{"devices": [{device}, "fields": [{field}]}}]}}"#);
+    let length = u32::try_from(description.len()).expect("short").to_be_bytes();
+    let head = b"QEVM\0\0\0\x03\x04\0\0\0\x03\x01e\0\0\0\0\0\0\0\x01";
+    [&head[..], &body, b"\x7e\0\0\0\x03\0\x06", &length, description.as_bytes()].concat()
+}
+
+#[test]
+fn what_looks_like_descriptions_hides_none_however_the_bytes_come() {
+    let bytes = with_decoys(100);
+    for slowly in [false, true] {
+        let mut devices = 0;
+        let mut take = |_: std::ops::Range<u64>, event: &Event<'_>| {
+            devices += usize::from(matches!(event, Event::Device(_)));
+            Ok(())
+        };
+        let (mut whole, mut trickle) = (&*bytes, Trickle(&bytes));
+        let source: &mut dyn std::io::Read = if slowly { &mut trickle } else { &mut whole };
+        Reader::new().read(source, &mut take).expect("valid");
+        assert_eq!(devices, 1, "byte by byte: {slowly}");
     }
 }
