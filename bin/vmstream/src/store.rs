@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
 
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 use vmstream::chain::PageStore;
 use vmstream::message::Ram;
-use vmstream::{Piece, Reader, is_zero};
+use vmstream::{Piece, ReadError, Reader, is_zero};
 
 use crate::input::Source;
 
@@ -18,6 +20,9 @@ pub(crate) struct Files {
     pub(crate) page: u64,
     pub(crate) files: BTreeMap<u32, File>,
 }
+
+/// Pieces that are read and written at the same time.
+const PIECES: usize = 2;
 
 /// Bytes that are zero together or written together.
 const BLOCK: usize = 4096;
@@ -68,20 +73,48 @@ impl Files {
         Ok(())
     }
 
-    /// Takes the bytes of a ram frame.
+    /// Takes the bytes of a ram frame: a piece is written while the next is read.
     pub(crate) fn take(&mut self, reader: &mut Reader<Source>, ram: &Ram) -> anyhow::Result<()> {
-        let mut buffer = Piece::new(Piece::BEST);
-        let mut at = ram.offset;
-        loop {
-            let got = reader.read_ram(buffer.bytes())?;
-            if got == 0 {
-                return Ok(());
-            }
-            let piece = buffer.bytes().get(..got).unwrap_or_default();
-            self.take_piece(ram.region, at, piece)?;
-            at = at.saturating_add(u64::try_from(got).unwrap_or(0));
+        let region = ram.region;
+        let (free, empty) = channel();
+        for _ in 0..PIECES {
+            free.send(Piece::new(Piece::BEST))?;
         }
+        let (full, filled) = channel::<(u64, usize, Piece)>();
+        thread::scope(|scope| {
+            let writes = scope.spawn(move || {
+                for (at, count, mut piece) in filled {
+                    let bytes = piece.bytes().get(..count).unwrap_or_default();
+                    self.take_piece(region, at, bytes)?;
+                    // Nobody wants it back when all has been read.
+                    drop(free.send(piece));
+                }
+                Ok::<_, io::Error>(())
+            });
+            let read = read_pieces(reader, ram.offset, &empty, &full);
+            drop(full);
+            let written = writes.join().map_err(|_| io::Error::other("the writer is gone"))?;
+            read?;
+            Ok(written?)
+        })
     }
+}
+
+/// Reads the bytes of a ram frame piece by piece, until all have come or nobody gives pieces back: who writes then says why.
+fn read_pieces(
+    reader: &mut Reader<Source>,
+    mut at: u64,
+    empty: &Receiver<Piece>,
+    full: &Sender<(u64, usize, Piece)>,
+) -> Result<(), ReadError> {
+    while let Ok(mut piece) = empty.recv() {
+        let count = reader.read_ram(piece.bytes())?;
+        if count == 0 || full.send((at, count, piece)).is_err() {
+            break;
+        }
+        at = at.saturating_add(u64::try_from(count).unwrap_or(0));
+    }
+    Ok(())
 }
 
 impl PageStore for Files {
