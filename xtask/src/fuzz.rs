@@ -34,18 +34,25 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         ensure!(known.contains(name), "no target {name}; there are: {}", known.join(", "));
     }
     packages::ensure(packages::FUZZ)?;
-    fuzz(&names, seconds)
+    fuzz(&names, &Effort { seconds, seed: None })
 }
 
-/// Every target, for so long each.
+/// Every target, for so long each, with the same changes each time: what fails then is a change's fault.
 pub(crate) fn all(seconds: u32) -> Result<()> {
-    fuzz(&targets()?, seconds)
+    fuzz(&targets()?, &Effort { seconds, seed: Some(1) })
 }
 
-fn fuzz(names: &[String], seconds: u32) -> Result<()> {
+/// How long, and with what libFuzzer draws; with something new if nothing.
+struct Effort {
+    seconds: u32,
+    seed: Option<u32>,
+}
+
+fn fuzz(names: &[String], effort: &Effort) -> Result<()> {
     let bed = Bed::new()?;
     step("building the fuzz targets", || bed.build(names))?;
-    step(&format!("fuzzing {}, {seconds} s each", names.join(", ")), || bed.run(names, seconds))
+    let what = format!("fuzzing {}, {} s each", names.join(", "), effort.seconds);
+    step(&what, || bed.run(names, effort))
 }
 
 /// Where things are.
@@ -75,7 +82,7 @@ impl Bed {
     }
 
     /// Two targets at a time, until none is left; all of them, whatever one finds.
-    fn run(&self, names: &[String], seconds: u32) -> Result<()> {
+    fn run(&self, names: &[String], effort: &Effort) -> Result<()> {
         let queue: Mutex<VecDeque<&String>> = Mutex::new(names.iter().collect());
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let failed = Mutex::new(Vec::new());
@@ -83,7 +90,7 @@ impl Bed {
             for _ in 0..AT_ONCE {
                 scope.spawn(|| {
                     while let Some(name) = next() {
-                        if let Err(error) = self.run_one(name, seconds) {
+                        if let Err(error) = self.run_one(name, effort) {
                             note(&format!("    {name}: {error:#}"));
                             failed.lock().unwrap_or_else(PoisonError::into_inner).push(name);
                         }
@@ -96,7 +103,7 @@ impl Bed {
         Ok(())
     }
 
-    fn run_one(&self, name: &str, seconds: u32) -> Result<()> {
+    fn run_one(&self, name: &str, effort: &Effort) -> Result<()> {
         let program = self.dir.join(&self.host).join("fuzz").join(name);
         let found = self.dir.join("found").join(name);
         let corpus = self.dir.join("corpus").join(name);
@@ -107,7 +114,8 @@ impl Bed {
         let output = File::create(&log)?;
 
         let mut command = Command::new(&program);
-        command.args(LIMITS).arg(format!("-max_total_time={seconds}"));
+        command.args(LIMITS).arg(format!("-max_total_time={}", effort.seconds));
+        command.args(effort.seed.map(|seed| format!("-seed={seed}")));
         command.arg(format!("-artifact_prefix={}/", found.display()));
         command.args([&corpus, &seeds]).current_dir(workspace_root());
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
