@@ -77,5 +77,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     };
     let converted = streams.iter().flat_map(|seed| [ours(seed, false), ours(seed, true)]);
     let converted: Vec<_> = converted.flatten().collect();
-    streams.into_iter().chain(converted).collect()
+    // A description that is empty.
+    let empty = b"\0QEVM\0\0\0\x03\0\x06\0\0\0\0".to_vec();
+    streams.into_iter().chain(converted).chain([empty]).collect()
 }

@@ -31,7 +31,8 @@ pub(crate) struct Same<W> {
     last: Option<u32>,
     /// The number of the section that is memory.
     memory_id: Option<u32>,
-    description: Vec<u8>,
+    /// As far as it has come.
+    description: Option<Vec<u8>>,
 }
 
 impl<W: Write> Same<W> {
@@ -43,7 +44,7 @@ impl<W: Write> Same<W> {
             in_memory: false,
             last: None,
             memory_id: None,
-            description: Vec::new(),
+            description: None,
         }
     }
 
@@ -93,7 +94,7 @@ impl<W: Write> Same<W> {
             Op::PackageEnd => self.event(&Event::PackageEnd),
             Op::End => self.event(&Event::End),
             Op::Description(json) => {
-                self.description.extend(json);
+                self.description.get_or_insert_default().extend(json);
                 Ok(())
             }
             Op::Trailing(bytes) => self.event(&Event::Trailing(&bytes)),
@@ -150,10 +151,7 @@ impl<W: Write> Same<W> {
     }
 
     fn flush_description(&mut self) -> Result<(), Error> {
-        if self.description.is_empty() {
-            return Ok(());
-        }
-        let json = std::mem::take(&mut self.description);
+        let Some(json) = self.description.take() else { return Ok(()) };
         self.event(&Event::Description { json: &json })
     }
 }

@@ -217,7 +217,10 @@ impl<W: Write> Encoder<W> {
         if self.content == Content::State {
             return self.flush_pages();
         }
-        bytes.chunks(PIECE).try_for_each(|piece| self.op(op(piece.to_vec())))
+        // What is empty stood there all the same.
+        let first = bytes.chunks(PIECE).next().unwrap_or_default();
+        self.op(op(first.to_vec()))?;
+        bytes.chunks(PIECE).skip(1).try_for_each(|piece| self.op(op(piece.to_vec())))
     }
 
     fn flush_ops(&mut self) -> Result<(), Error> {
