@@ -57,7 +57,9 @@ pub fn receive(
         return Err(BridgeError::NotWaiting { status });
     }
     let contract = machine.contract()?;
+    let memory = Memory::new(machine.blocks()?);
     let networks = machine.user_networks()?;
+    let host = Host { memory, networks, ahead: !options.from_records };
     let at = |source| BridgeError::Address { address: options.listen.clone(), source };
     let watch = options.watch.as_ref().map(|path| {
         let at = |source| BridgeError::Address { address: Address::Unix(path.clone()), source };
@@ -79,7 +81,7 @@ pub fn receive(
         let reply = Reply {
             contract: contract.clone(),
             verdict: comparison.verdict(),
-            user_networks: Some(networks).filter(|_| !options.from_records),
+            user_networks: host.ahead.then_some(host.networks),
         };
         if let Err(error) = say(&wire, reply.write()) {
             tell(News::Stranger(&error));
@@ -93,8 +95,8 @@ pub fn receive(
             return Ok(Outcome::Refused);
         }
         drop(door);
-        let here = Here { contract, networks, ahead: !options.from_records };
-        return take(&mut machine, &here, wire, (input, &mut watch)).map(Outcome::Moved);
+        let here = (&contract, &host);
+        return take(&mut machine, here, wire, (input, &mut watch)).map(Outcome::Moved);
     }
 }
 
@@ -116,31 +118,20 @@ fn judge(machine: &mut Machine, contract: &Contract, offer: &Offer) -> Compariso
     comparison
 }
 
-/// What is known of the destination before a sender comes.
-struct Here {
-    contract: Contract,
-    /// Networks of the kind `user`.
-    networks: u32,
-    /// Whether it loads what has not been read yet.
-    ahead: bool,
-}
-
 /// Takes the guest.
 fn take(
     machine: &mut Machine,
-    here: &Here,
+    (contract, host): (&Contract, &Host),
     wire: Wire,
     (input, watch): (BufReader<Wire>, &mut Option<Watch>),
 ) -> Result<String, BridgeError> {
     wire.set_write_patience(Some(ANSWERED))?;
-    let hello = Hello { purpose: Purpose::Answer, ..here.contract.hello() };
+    let hello = Hello { purpose: Purpose::Answer, ..contract.hello() };
     let mut answers = Writer::new(BufWriter::new(wire.try_clone()?), &hello)?;
     answers.flush()?;
     let taken = || {
-        let memory = Memory::new(machine.blocks()?);
-        let host = Host { memory, networks: here.networks, ahead: here.ahead };
         let qemu = machine.migrate_incoming()?;
-        let ends = carry(&qemu, &host, &wire, (input, watch), &mut answers);
+        let ends = carry(&qemu, host, &wire, (input, watch), &mut answers);
         outcome(machine, ends)
     };
     let ended = taken();

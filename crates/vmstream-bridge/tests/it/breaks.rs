@@ -10,7 +10,9 @@ use serde_json::json;
 use vmstream_bridge::{Address, Outcome, Send};
 
 use crate::bed::{self, Bed, Machine, Vm};
-use crate::sides::{Fault, Receiver, ends_behind_the_last, hangs_up, network, plain, sent, told};
+use crate::sides::{
+    Fault, Receiver, ends_behind_the_last, hangs_up, network, plain, sent, told, usual,
+};
 
 fn pair(dir: &Path) -> (Vm, Vm) {
     let qemu = &Bed::get().new;
@@ -202,12 +204,7 @@ fn what_cannot_go_through_here_is_said_before_anybody_is_asked() {
         refused(&source),
         "capability multifd cannot be bridged: turn it off (migrate_set_capability multifd off)"
     );
-    let options = vmstream_bridge::Receive {
-        qmp: source.monitor(),
-        listen: nobody.clone(),
-        watch: None,
-        from_records: false,
-    };
+    let options = vmstream_bridge::Receive { listen: nobody.clone(), ..usual(&source.monitor()) };
     let error = vmstream_bridge::receive(&options, &mut |_| {}).expect_err("it has a guest");
     assert_eq!(
         told(&error),

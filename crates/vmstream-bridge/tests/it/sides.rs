@@ -1,6 +1,7 @@
 //! A sender and a receiver, beside their QEMUs.
 
 use std::io::{self, Read as _, Write as _};
+use std::marker;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -16,6 +17,12 @@ use vmstream::message::Note;
 use vmstream_bridge::{
     Address, BridgeError, News, Outcome, Progress, Receive, Send, Summary, receive, send,
 };
+
+/// What to receive with, on any port that is free.
+pub(crate) fn usual(qmp: &Path) -> Receive {
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    Receive { qmp: qmp.to_owned(), listen, watch: None, from_records: false }
+}
 
 /// How receiving ended, and what the verdict was.
 pub(crate) type Received = (Result<Outcome<String>, BridgeError>, Option<Comparison>);
@@ -34,25 +41,17 @@ impl Receiver {
 
     /// Starts one that waits at a socket.
     pub(crate) fn at(qmp: &Path, socket: &Path) -> Self {
-        Self::of(Receive {
-            qmp: qmp.into(),
-            listen: Address::Unix(socket.into()),
-            watch: None,
-            from_records: false,
-        })
+        Self::of(Receive { listen: Address::Unix(socket.into()), ..usual(qmp) })
     }
 
     /// The same, with onlookers at that socket.
     pub(crate) fn watched(qmp: &Path, watch: Option<&Path>) -> Self {
-        let listen = "127.0.0.1:0".parse().expect("an address");
-        let watch = watch.map(Path::to_owned);
-        Self::of(Receive { qmp: qmp.to_owned(), listen, watch, from_records: false })
+        Self::of(Receive { watch: watch.map(Path::to_owned), ..usual(qmp) })
     }
 
     /// One that loads what has been read, and nothing else.
     pub(crate) fn careful(qmp: &Path) -> Self {
-        let listen = "127.0.0.1:0".parse().expect("an address");
-        Self::of(Receive { qmp: qmp.to_owned(), listen, watch: None, from_records: true })
+        Self::of(Receive { from_records: true, ..usual(qmp) })
     }
 
     fn of(options: Receive) -> Self {
@@ -85,14 +84,8 @@ pub(crate) enum Fault {
 
 /// A network between sender and receiver that does not carry everything. The receiver is behind the address.
 pub(crate) fn network(to: &Address, after: usize, fault: Fault) -> Address {
-    let Address::Tcp(to) = to.clone() else { panic!("{to} is no address of a network") };
-    let listener = TcpListener::bind("127.0.0.1:0").expect("it can listen");
-    let address = listener.local_addr().expect("an address").to_string();
-    thread::spawn(move || {
-        let (mut near, _) = listener.accept().expect("a sender");
-        let mut far = TcpStream::connect(to).expect("a receiver");
-        let (mut back, mut there) =
-            (far.try_clone().expect("a clone"), near.try_clone().expect("a clone"));
+    between(to, move |mut near, mut far| {
+        let (mut back, mut there) = clones(&near, &far);
         // Either side may end it.
         thread::spawn(move || drop(io::copy(&mut back, &mut there)));
         drop(io::copy(&mut (&mut near).take(after as u64), &mut far));
@@ -104,8 +97,27 @@ pub(crate) fn network(to: &Address, after: usize, fault: Fault) -> Address {
             drop(io::copy(&mut near, &mut far));
         }
         drop((near.shutdown(Shutdown::Both), far.shutdown(Shutdown::Both)));
+    })
+}
+
+/// The address of a network that carries what a sender and the receiver behind `to` say as `carry` does.
+fn between(
+    to: &Address,
+    carry: impl FnOnce(TcpStream, TcpStream) + marker::Send + 'static,
+) -> Address {
+    let Address::Tcp(to) = to.clone() else { panic!("{to} is no address of a network") };
+    let listener = TcpListener::bind("127.0.0.1:0").expect("it can listen");
+    let address = listener.local_addr().expect("an address").to_string();
+    thread::spawn(move || {
+        let (near, _) = listener.accept().expect("a sender");
+        carry(near, TcpStream::connect(to).expect("a receiver"));
     });
     Address::Tcp(address)
+}
+
+/// For the way back: from where, and where to.
+fn clones(near: &TcpStream, far: &TcpStream) -> (TcpStream, TcpStream) {
+    (far.try_clone().expect("a clone"), near.try_clone().expect("a clone"))
 }
 
 /// A way to the receiver at a socket, on which a sender is gone as soon as it has said something whole.
@@ -125,14 +137,8 @@ pub(crate) fn hangs_up(to: &Path) -> Address {
 /// A network that ends as soon as the destination's QEMU has all that it needs, and that lets nothing back from when it first got
 /// something ahead: nobody at the source learns that the guest has arrived.
 pub(crate) fn ends_behind_the_last(to: &Address) -> Address {
-    let Address::Tcp(to) = to.clone() else { panic!("{to} is no address of a network") };
-    let listener = TcpListener::bind("127.0.0.1:0").expect("it can listen");
-    let address = listener.local_addr().expect("an address").to_string();
-    thread::spawn(move || {
-        let (near, _) = listener.accept().expect("a sender");
-        let far = TcpStream::connect(to).expect("a receiver");
-        let (mut back, mut there) =
-            (far.try_clone().expect("a clone"), near.try_clone().expect("a clone"));
+    between(to, |near, far| {
+        let (mut back, mut there) = clones(&near, &far);
         let silent = Arc::new(AtomicBool::new(false));
         let mute = Arc::clone(&silent);
         thread::spawn(move || {
@@ -156,8 +162,7 @@ pub(crate) fn ends_behind_the_last(to: &Address) -> Address {
                 }
             }
         }
-    });
-    Address::Tcp(address)
+    })
 }
 
 /// Gives what it reads to somebody else, too.

@@ -218,9 +218,9 @@ impl<W: Write> Encoder<W> {
             return self.flush_pages();
         }
         // What is empty stood there all the same.
-        let first = bytes.chunks(PIECE).next().unwrap_or_default();
-        self.op(op(first.to_vec()))?;
-        bytes.chunks(PIECE).skip(1).try_for_each(|piece| self.op(op(piece.to_vec())))
+        let mut pieces = bytes.chunks(PIECE);
+        let first = pieces.next().unwrap_or_default();
+        std::iter::once(first).chain(pieces).try_for_each(|piece| self.op(op(piece.to_vec())))
     }
 
     fn flush_ops(&mut self) -> Result<(), Error> {
